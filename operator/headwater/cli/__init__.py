@@ -1,0 +1,60 @@
+"""The one console script: roles that a container runs, and commands that a person types.
+
+A command's module is imported when that command runs and not before, because a role must
+not pay for the libraries of another: the sidecar stands in every consumer pod, and kopf,
+kubernetes and pydantic together would double its memory.
+"""
+
+import importlib
+import sys
+from typing import Final
+
+try:
+    import click
+except ImportError:  # the bare install is the assembly library, which needs no command line
+    sys.exit("headwater: the command line is an extra: pip install 'headwater[cli]'")
+
+_COMMANDS: Final = {
+    "controller": "Run the operator: publish contracts, roll them out, schedule warmers.",
+    "digest": "Print the digest of a PromptPrefix manifest, or write it into the file.",
+    "sidecar": "Run the localhost proxy that sends the contract's bytes or nothing.",
+    "simulator": "Run an Anthropic-compatible server that models prompt caching faithfully.",
+    "warm": "Warm the cache lanes of a contract once (what a CacheWarmer's Job runs).",
+}
+
+
+class _RoleGroup(click.Group):
+    """A group whose commands live in `headwater.cli.<name>` as `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        try:
+            module = importlib.import_module(f"headwater.cli.{cmd_name}")
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("headwater"):
+                raise
+            msg = (
+                f"headwater {cmd_name} needs the Python package {error.name}, which is not"
+                f" installed: pip install 'headwater[operator]' (or the extra of this role)."
+            )
+            raise click.ClickException(msg) from error
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # The one-line helps stand here, so that `headwater --help` imports no role.
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_COMMANDS.items()))
+
+
+@click.group(cls=_RoleGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="headwater")
+def main() -> None:
+    """Headwater makes a shared prompt prefix a contract."""

@@ -1,0 +1,47 @@
+"""Every error of the contract that can reach a person, in one place.
+
+Each says what was wrong, where, and what to do next.
+"""
+
+
+class HeadwaterError(Exception):
+    """The base of every error that Headwater raises on purpose."""
+
+
+class ContentError(HeadwaterError):
+    """The declared content cannot be a contract.
+
+    Attributes:
+        where: the path of the offending part, as in `system[2].text`.
+    """
+
+    def __init__(self, where: str, message: str) -> None:
+        """Keep the place apart from the sentence, so that both can be shown."""
+        self.where = where
+        super().__init__(f"{where}: {message}")
+
+
+class DigestError(HeadwaterError):
+    """A string that should be a digest is not `sha256:` and 64 lower-case hex characters."""
+
+
+class BundleError(HeadwaterError):
+    """A bundle is missing, incomplete, of an unknown format, or holds bytes that do not verify."""
+
+
+class BundleTooLargeError(BundleError):
+    """The files of a bundle do not fit into one ConfigMap.
+
+    Attributes:
+        size: bytes that the files need, compressed where that is allowed.
+        limit: bytes that the API server takes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        """Say both figures: an author has to know how far off the content is."""
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"the bundle needs {size:,} bytes after compression and a ConfigMap holds"
+            f" {limit:,}: shorten the content, or move rarely used parts into deferred tools."
+        )
