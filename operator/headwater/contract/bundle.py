@@ -118,15 +118,17 @@ def encode_route(route: Route) -> bytes:
         enforcement=route.enforcement,
         models=list(route.models),
         ttl=route.ttl,
-        stable=_RevisionDocument(route.stable.version, route.stable.digest),
+        stable=_RevisionDocument(route.stable.version, str(route.stable.digest)),
         candidate=None
         if route.candidate is None
         else _CandidateDocument(
-            route.candidate.version, route.candidate.digest, weight=route.weight
+            route.candidate.version, str(route.candidate.digest), weight=int(route.weight)
         ),
-        tokens={digest: dict(sorted(by.items())) for digest, by in sorted(route.tokens.items())},
+        tokens={
+            str(digest): dict(sorted(by.items())) for digest, by in sorted(route.tokens.items())
+        },
         kept_warm=[
-            _WarmDocument(lane.digest, lane.model, lane.credential) for lane in route.kept_warm
+            _WarmDocument(str(lane.digest), lane.model, lane.credential) for lane in route.kept_warm
         ],
     )
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
