@@ -1,0 +1,58 @@
+# Everything a checkout does. `make help` lists it; nothing has to be installed first
+# but Python 3.11 or newer, Go 1.24 or newer and make.
+SHELL := /bin/sh
+PY := .venv/bin/python
+STAMP := .venv/.installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install control-plane demo test lint format generate verify bench lock clean
+
+##@ Try it
+demo: install ## Play the product's story on a real control plane (KEEP=1 leaves it running)
+	@$(PY) -m demo
+
+##@ Work on it
+install: $(STAMP) ## Make .venv from the lock file
+$(STAMP): scripts/venv.sh pyproject.toml requirements/dev.txt requirements/uv.txt requirements/anthropic-old.txt
+	@PYTHON="$(PYTHON)" scripts/venv.sh
+	@touch $@
+
+control-plane: install ## Find or build etcd, kube-apiserver, kube-controller-manager and kubectl 1.34
+	@$(PY) -m tests.cluster.assets
+
+test: install control-plane ## Run every test, on a real kube-apiserver (T=tests/unit for a part)
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup $(or $(T),tests)
+
+lint: install ## ruff, mypy strict, import-linter
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+
+format: install ## Format the code and mend what ruff can mend
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+generate: install ## Write crds/ and docs/reference/ from the models
+	@$(PY) -m headwater.resources.generate crds docs/reference
+
+verify: install ## Fail when a generated file is stale
+	@$(PY) -m headwater.resources.generate --check crds docs/reference
+
+bench: install control-plane ## Measure, print a table, write build/bench.json
+	@$(PY) -m bench
+
+##@ Look after it
+lock: install ## Write the lock files anew from pyproject.toml and requirements/*.in
+	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-header pyproject.toml --extra operator requirements/dev.in -o requirements/dev.txt
+	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-header requirements/anthropic-old.in -o requirements/anthropic-old.txt
+
+clean: ## Remove what make made in this checkout (the Kubernetes binaries stay in the cache)
+	rm -rf .venv .venv-anthropic-old build dist .mypy_cache .ruff_cache .pytest_cache
+
+help: ## Show this
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	    /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
