@@ -44,6 +44,9 @@ def decide(plan: Plan, state: State, observed: Evidence, now: datetime) -> Decis
     if declared is None:
         return _hold_for_content(plan, state, now)
     if state.stable is None:
+        if plan.suspend:
+            message = f"suspended: {declared.version} is not published"
+            return Decision(replace(state, phase=Phase.PAUSED, message=message))
         return _promote(plan, state, declared, Reason.FIRST_VERSION, "the first version", now)
     if declared.digest == state.stable.digest:
         return _stay(plan, state, declared, now)

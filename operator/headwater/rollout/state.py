@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Literal
 
 from headwater.contract.route import Revision, Weight
 
@@ -50,20 +50,14 @@ class Pause:
 
 Step = SetWeight | Pause
 
-DEFAULT_STEPS: Final[tuple[Step, ...]] = (
-    SetWeight(Weight.percent(10)),
-    SetWeight(Weight.percent(50)),
-)
-"""What a Canary without steps does."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the author declared; `declared` is None while no verified bytes stand behind it."""
 
     declared: Revision | None
+    steps: tuple[Step, ...]
     strategy: Literal["Canary", "Immediate"] = "Canary"
-    steps: tuple[Step, ...] = DEFAULT_STEPS
     min_hit_rate: float = 0.9
     min_requests: int = 50
     approval_required: bool = False
@@ -94,6 +88,12 @@ class Counts:
         """Both together."""
         return Counts(
             self.hits + other.hits, self.misses + other.misses, self.errors + other.errors
+        )
+
+    def __sub__(self, other: "Counts") -> "Counts":
+        """What came on top of `other`."""
+        return Counts(
+            self.hits - other.hits, self.misses - other.misses, self.errors - other.errors
         )
 
 

@@ -1,0 +1,194 @@
+"""The ConfigMaps that the operator wants, and what it makes of those that it finds.
+
+Pure: builders give the desired object, `inspect` says of a found one what matters and forgets
+its content, so that a thousand prefixes fit into memory.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from headwater.cluster import Object
+from headwater.cluster.api import FIELD_MANAGER
+from headwater.contract import bundle
+from headwater.contract.digest import Digest
+from headwater.contract.errors import BundleError, DigestError
+from headwater.contract.route import Revision
+
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+ROLE_LABEL: Final = "headwater.dev/role"
+"""What an object is to Headwater: one selector for all that the operator watches."""
+PREFIX_LABEL: Final = "headwater.dev/prefix"
+PREFIX_NAMESPACE_LABEL: Final = "headwater.dev/prefix-namespace"
+VERSION_LABEL: Final = "headwater.dev/version"
+DIGEST_ANNOTATION: Final = "headwater.dev/digest"
+ROUTE_ANNOTATION: Final = "headwater.dev/route"
+"""Hash of the route that the operator wrote last: what differs from it was edited by hand."""
+
+BUNDLE: Final = "bundle"
+REVISION: Final = "revision"
+CONTENT: Final = "content"
+
+
+class Key(NamedTuple):
+    """A namespaced object's name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A ConfigMap of ours as it stands in the cluster, without its content.
+
+    `digests` are the contracts in it that verify, `route` is the hash of its route and
+    `wrote` the hash that the operator wrote. `foreign` tells of keys that are not ours.
+    """
+
+    key: Key
+    role: str
+    prefix: Key
+    resource_version: int
+    created: str
+    digests: frozenset[str]
+    route: str
+    wrote: str
+    foreign: bool
+    size: int
+    edited_by: str
+
+
+def bundle_name(prefix: Key) -> str:
+    """The bundle's name, the same in every consumer namespace."""
+    return f"headwater.{prefix.namespace}.{prefix.name}"
+
+
+def revision_name(prefix: Key, digest: Digest) -> str:
+    """The name of the ConfigMap that holds one revision's bytes."""
+    return f"headwater.{prefix.name}.{digest.short}"
+
+
+def bundle_config_map(prefix: Key, namespace: str, files: Mapping[str, bytes]) -> Object:
+    """The bundle in one consumer namespace."""
+    return {
+        "metadata": {
+            "name": bundle_name(prefix),
+            "namespace": namespace,
+            "labels": _labels(prefix, BUNDLE),
+            "annotations": {ROUTE_ANNOTATION: route_hash(files[bundle.ROUTE_FILE])},
+        },
+        **_data(files),
+    }
+
+
+def revision_config_map(
+    prefix: Key, owner_uid: str, revision: Revision, canonical: bytes
+) -> Object:
+    """The immutable ConfigMap of one revision, which goes with its PromptPrefix."""
+    name, data = bundle.encode_contract(revision.digest, canonical)
+    return {
+        "metadata": {
+            "name": revision_name(prefix, revision.digest),
+            "namespace": prefix.namespace,
+            "labels": {**_labels(prefix, REVISION), VERSION_LABEL: revision.version},
+            "annotations": {DIGEST_ANNOTATION: str(revision.digest)},
+            "ownerReferences": [
+                {
+                    "apiVersion": "headwater.dev/v1alpha1",
+                    "kind": "PromptPrefix",
+                    "name": prefix.name,
+                    "uid": owner_uid,
+                    "controller": True,
+                }
+            ],
+        },
+        "immutable": True,
+        **_data({name: data}),
+    }
+
+
+def route_hash(route: bytes) -> str:
+    """A short name for the bytes of a route."""
+    return hashlib.sha256(route).hexdigest()[:16]
+
+
+def files_of(config_map: Object) -> dict[str, bytes]:
+    """The files that a pod would see which mounts this ConfigMap."""
+    files = {key: text.encode() for key, text in (config_map.get("data") or {}).items()}
+    for key, text in (config_map.get("binaryData") or {}).items():
+        try:
+            files[key] = base64.b64decode(text, validate=True)
+        except binascii.Error:  # the API server lets none through; a test's object might be odd
+            files[key] = b""
+    return files
+
+
+def inspect(config_map: Object) -> Found:
+    """What matters of a ConfigMap that carries our role label."""
+    metadata = config_map["metadata"]
+    labels = metadata.get("labels") or {}
+    role = labels.get(ROLE_LABEL, "")
+    files = {} if role == CONTENT else files_of(config_map)
+    digests = {name: digest for name in files if (digest := _verified(name, files)) is not None}
+    route = files.get(bundle.ROUTE_FILE)
+    expected = set(digests) | ({bundle.ROUTE_FILE} if role == BUNDLE else set())
+    return Found(
+        key=Key(metadata["namespace"], metadata["name"]),
+        role=role,
+        prefix=Key(labels.get(PREFIX_NAMESPACE_LABEL, ""), labels.get(PREFIX_LABEL, "")),
+        resource_version=int(metadata["resourceVersion"]),
+        created=metadata.get("creationTimestamp", ""),
+        digests=frozenset(digests.values()),
+        route=route_hash(route) if route is not None else "",
+        wrote=(metadata.get("annotations") or {}).get(ROUTE_ANNOTATION, ""),
+        foreign=bool(set(files) - expected),
+        size=sum(map(len, files.values())),
+        edited_by=_editor(metadata),
+    )
+
+
+def _verified(name: str, files: Mapping[str, bytes]) -> str | None:
+    try:
+        digest = Digest("sha256:" + name.removesuffix(".gz").removesuffix(".json"))
+        bundle.decode_contract(digest, {name: files[name]})
+    except (BundleError, DigestError):
+        return None
+    return str(digest)
+
+
+def _editor(metadata: Object) -> str:
+    """Who, other than the operator, changed the object's data last."""
+    edits = [
+        entry
+        for entry in metadata.get("managedFields") or ()
+        if entry.get("manager") != FIELD_MANAGER
+        and {"f:data", "f:binaryData"} & set(entry.get("fieldsV1") or ())
+    ]
+    latest = max(edits, key=lambda entry: str(entry.get("time", "")), default=None)
+    return str(latest.get("manager", "")) if latest else ""
+
+
+def _labels(prefix: Key, role: str) -> dict[str, str]:
+    return {
+        MANAGED_BY_LABEL: "headwater",
+        ROLE_LABEL: role,
+        PREFIX_LABEL: prefix.name,
+        PREFIX_NAMESPACE_LABEL: prefix.namespace,
+    }
+
+
+def _data(files: Mapping[str, bytes]) -> Object:
+    """Text where a reader of `kubectl get -o yaml` can read it, compressed files as binaryData."""
+    text = {name: data.decode() for name, data in files.items() if not name.endswith(".gz")}
+    packed = {
+        name: base64.b64encode(data).decode()
+        for name, data in files.items()
+        if name.endswith(".gz")
+    }
+    return {"data": text} | ({"binaryData": packed} if packed else {})

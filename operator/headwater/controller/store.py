@@ -1,0 +1,204 @@
+"""What the operator remembers of the cluster: names, generations, digests, labels.
+
+Content is never kept: a prefix's body is held from its event to its reconcile and is then
+trimmed. Every entry carries the version of the object it was made from, so that a late event
+cannot undo what is known better, our own writes above all.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from headwater.cluster import Object
+from headwater.contract.digest import Digest
+from headwater.controller.objects import BUNDLE, Found, Key, inspect
+from headwater.rollout.state import Counts
+from headwater.warmer.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What became of a prefix's declared content.
+
+    `digest` is that of the resolved bytes where they are what was declared; else `reason` and
+    `message` say what is wrong. `tokens` estimates the contract by model.
+    """
+
+    digest: Digest | None = None
+    reason: str = ""
+    message: str = ""
+    tokens: dict[str, int] = field(default_factory=dict)
+    references: frozenset[str] = frozenset()
+    missing: bool = False
+
+
+@dataclass(slots=True)
+class PrefixRecord:
+    """A PromptPrefix, and what the operator found out about it."""
+
+    body: Object
+    full: bool
+    resource_version: int
+    resolution: Resolution | None = None
+    resolved_generation: int = 0
+    published: set[str] = field(default_factory=set)
+    """Namespaces in which the bundle stood at the last reconcile: a gap was made by hand."""
+    counted: dict[str, dict[str, Counts]] = field(default_factory=dict)
+    """Evidence totals by revision and model that stand in the status already."""
+    in_doubt: bool = False
+    """A write failed, and whether it took effect is not known: read before deciding again."""
+
+    def trim(self) -> None:
+        """Let the content go; a later reconcile that needs it reads the object again."""
+        if self.full:
+            spec = {name: part for name, part in self.body["spec"].items() if name != "content"}
+            metadata = self.body["metadata"]
+            self.body = {
+                "metadata": {
+                    name: metadata[name]
+                    for name in ("name", "namespace", "uid", "generation", "deletionTimestamp")
+                    if name in metadata
+                },
+                "spec": {**spec, "content": {}},
+                "status": self.body.get("status") or {},
+            }
+            self.full = False
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceRecord:
+    """A namespace's labels, and whether it is going away."""
+
+    labels: dict[str, str]
+    terminating: bool
+
+
+class Store:
+    """The operator's memory. Single-threaded: it is touched from the event loop alone."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self.prefixes: dict[Key, PrefixRecord] = {}
+        self.namespaces: dict[str, NamespaceRecord] = {}
+        self.warmers: dict[Key, Object] = {}
+        self.cron_jobs: dict[Key, int] = {}
+        """Generation of each CronJob of ours: it moves when somebody changes the spec."""
+        self.sidecars: dict[Key, str] = {}
+        """Where each sidecar's metrics are, by its pod."""
+        self._reports: dict[Key, dict[str, Report]] = {}
+        self._found: dict[Key, Found] = {}
+        self._by_prefix: dict[Key, dict[Key, Found]] = {}
+
+    def see_prefix(self, body: Object) -> bool:
+        """Take in a PromptPrefix; False where it is known in this version or a newer one."""
+        metadata = body["metadata"]
+        key = Key(metadata["namespace"], metadata["name"])
+        version = int(metadata["resourceVersion"])
+        record = self.prefixes.get(key)
+        if record is not None and record.body["metadata"]["uid"] == metadata["uid"]:
+            if version <= record.resource_version:
+                return False
+            record.body, record.full, record.resource_version = body, True, version
+        else:
+            self.prefixes[key] = PrefixRecord(body, full=True, resource_version=version)
+        return True
+
+    def see_namespace(self, body: Object) -> bool:
+        """Take in a namespace; False where nothing that matters changed."""
+        metadata = body["metadata"]
+        record = NamespaceRecord(
+            labels=dict(metadata.get("labels") or {}),
+            terminating="deletionTimestamp" in metadata,
+        )
+        changed = self.namespaces.get(metadata["name"]) != record
+        self.namespaces[metadata["name"]] = record
+        return changed
+
+    def see_warmer(self, body: Object) -> bool:
+        """Take in a CacheWarmer; False where it is known in this version or a newer one."""
+        metadata = body["metadata"]
+        key = Key(metadata["namespace"], metadata["name"])
+        known = self.warmers.get(key)
+        if known is not None and known["metadata"]["uid"] == metadata["uid"]:
+            version = int(known["metadata"]["resourceVersion"])
+            if int(metadata["resourceVersion"]) <= version:
+                return False
+        slim = {name: part for name, part in metadata.items() if name != "managedFields"}
+        self.warmers[key] = {**body, "metadata": slim}
+        return True
+
+    def see_cron_job(self, body: Object) -> bool:
+        """Take in a CronJob of ours; False where its spec is known."""
+        metadata = body["metadata"]
+        key = Key(metadata["namespace"], metadata["name"])
+        generation = int(metadata["generation"])
+        changed = self.cron_jobs.get(key) != generation
+        self.cron_jobs[key] = generation
+        return changed
+
+    def see_report(self, warmer: Key, pod: str, report: Report) -> bool:
+        """Take in what a warming pod reported; False where it is known."""
+        reports = self._reports.setdefault(warmer, {})
+        if pod in reports:
+            return False
+        reports[pod] = report
+        return True
+
+    def lose_report(self, warmer: Key, pod: str) -> None:
+        """Forget a pod that is gone; the status has what it reported."""
+        self._reports.get(warmer, {}).pop(pod, None)
+
+    def reports(self, warmer: Key) -> list[Report]:
+        """What the pods of a warmer reported."""
+        return list(self._reports.get(warmer, {}).values())
+
+    def see_config_map(self, body: Object) -> Found | None:
+        """Take in a ConfigMap of ours; None where it is known in this version or a newer one."""
+        found = inspect(body)
+        known = self._found.get(found.key)
+        if known is not None and found.resource_version <= known.resource_version:
+            return None
+        self._found[found.key] = found
+        self._by_prefix.setdefault(found.prefix, {})[found.key] = found
+        return found
+
+    def lose_config_map(self, key: Key) -> Found | None:
+        """Forget a ConfigMap that is gone; the last that was known of it."""
+        found = self._found.pop(key, None)
+        if found is not None:
+            self._by_prefix.get(found.prefix, {}).pop(key, None)
+        return found
+
+    def found(self, prefix: Key, role: str) -> list[Found]:
+        """The ConfigMaps of a prefix in one role."""
+        return [found for found in self._by_prefix.get(prefix, {}).values() if found.role == role]
+
+    def config_maps(self) -> list[Key]:
+        """Every ConfigMap that is known."""
+        return list(self._found)
+
+    def bundle_in(self, prefix: Key, key: Key) -> Found | None:
+        """The prefix's bundle of that name and namespace."""
+        found = self._by_prefix.get(prefix, {}).get(key)
+        return found if found is not None and found.role == BUNDLE else None
+
+    def warmers_of(self, prefix: Key) -> Iterator[Object]:
+        """The CacheWarmers that refer to a prefix."""
+        for key, warmer in self.warmers.items():
+            if key.namespace == prefix.namespace and _reference(warmer) == prefix.name:
+                yield warmer
+
+    def prefixes_that_refer_to(self, config_map: Key) -> Iterator[Key]:
+        """The prefixes whose content lies, in part, in this ConfigMap."""
+        for key, record in self.prefixes.items():
+            resolution = record.resolution
+            if (
+                key.namespace == config_map.namespace
+                and resolution is not None
+                and config_map.name in resolution.references
+            ):
+                yield key
+
+
+def _reference(warmer: Object) -> Any:
+    return warmer.get("spec", {}).get("prefixRef", {}).get("name")

@@ -1,0 +1,240 @@
+"""The reconcile of a CacheWarmer: a CronJob out of it, and lanes out of the CronJob's reports.
+
+The operator never reads the Secret: it names it in the CronJob, and learns of a credential only
+the fingerprint that the job reports.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from headwater.cluster import CACHE_WARMER, CRON_JOB, ApiError, Cluster, NotFoundError, Object
+from headwater.contract.digest import Digest
+from headwater.controller.conditions import Finding, stamp
+from headwater.controller.events import Recorder
+from headwater.controller.objects import Key, bundle_name
+from headwater.controller.store import Store
+from headwater.resources import CacheWarmer, PromptPrefix
+from headwater.resources.warmer import CacheWarmerStatus, Lane, LastUsage
+from headwater.warmer.cronjob import WarmedPrefix, cronjob, schedule_of
+from headwater.warmer.report import Report, ReportError, WarmedLane, decode
+
+_TTL: Final = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1)}
+
+_LaneKey = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class WarmerReconciler:
+    """Carries out what one CacheWarmer asks for."""
+
+    cluster: Cluster
+    store: Store
+    recorder: Recorder
+    clock: Callable[[], datetime]
+    image: str
+    provider_url: str | None = None
+    _applied: dict[Key, Object] = field(default_factory=dict)
+
+    async def reconcile(self, key: Key) -> timedelta | None:
+        """Make the cluster say what the warmer says; when to look again, if at all."""
+        body = self.store.warmers.get(key)
+        if body is None:
+            self._applied.pop(key, None)  # its CronJob goes by its owner reference
+            return None
+        if body["metadata"].get("deletionTimestamp"):
+            return None
+        try:
+            return await self._reconcile(key, CacheWarmer.model_validate(body))
+        except NotFoundError:
+            return None
+        except ApiError:
+            self._applied.pop(key, None)
+            raise
+
+    async def _reconcile(self, key: Key, warmer: CacheWarmer) -> timedelta | None:
+        now = self.clock().replace(microsecond=0)
+        record = self.store.prefixes.get(Key(key.namespace, warmer.spec.prefix_ref.name))
+        if record is None:
+            message = (
+                f"there is no PromptPrefix {warmer.spec.prefix_ref.name!r} in {key.namespace}:"
+                " apply it, or correct prefixRef"
+            )
+            await self._record(key, warmer, _three("PrefixNotFound", message), (), None, now)
+            return None
+        prefix = PromptPrefix.model_validate(record.body)
+        if prefix.status.stable is None:
+            message = f"{prefix.metadata.name} serves no version yet"
+            await self._record(key, warmer, _three("PrefixNotServed", message), (), None, now)
+            return None
+        facts = WarmedPrefix(ttl=prefix.spec.ttl, models=prefix.spec.models)
+        await self._apply(key, warmer, prefix, facts)
+        wanted = set(_wanted(warmer, prefix))
+        lanes = merge(warmer.status.lanes, self.store.reports(key), wanted)
+        aged = [age(lane, _TTL[prefix.spec.ttl], now) for lane in lanes]
+        await self._tell_failures(warmer, aged)
+        schedule = schedule_of(warmer, facts)
+        await self._record(key, warmer, _ready(aged, schedule), aged, schedule, now)
+        ends = [
+            lane.last_warm_at + _TTL[prefix.spec.ttl] - now
+            for lane in aged
+            if lane.state == "Warm" and lane.last_warm_at is not None
+        ]
+        return min(ends) + timedelta(seconds=1) if ends else None
+
+    async def _apply(
+        self, key: Key, warmer: CacheWarmer, prefix: PromptPrefix, facts: WarmedPrefix
+    ) -> None:
+        """Apply the CronJob unless it stands as it was applied last."""
+        prefix_key = Key(key.namespace, prefix.metadata.name)
+        desired = cronjob(
+            warmer,
+            facts,
+            image=self.image,
+            bundle_config_map=bundle_name(prefix_key),
+            provider_url=self.provider_url,
+        )
+        name = Key(key.namespace, desired["metadata"]["name"])
+        last = self._applied.get(key)
+        if last == {"desired": desired, "generation": self.store.cron_jobs.get(name)}:
+            return
+        written = await self.cluster.apply(CRON_JOB, desired)
+        self.store.see_cron_job(written)
+        if last is not None and last["desired"] == desired:
+            note = f"the CronJob {name.name} was changed or deleted by hand: put back"
+            await self._tell(warmer, "Repaired", note)
+        self._applied[key] = {"desired": desired, "generation": self.store.cron_jobs.get(name)}
+
+    async def _record(
+        self,
+        key: Key,
+        warmer: CacheWarmer,
+        found: list[Finding],
+        lanes: Iterable[Lane],
+        schedule: str | None,
+        now: datetime,
+    ) -> None:
+        """Write the status, where it says anything new."""
+        generation = warmer.metadata.generation
+        status = CacheWarmerStatus(
+            observed_generation=generation,
+            schedule=schedule,
+            lanes=tuple(lanes),
+            conditions=tuple(stamp(found, warmer.status.conditions, generation, now)),
+        )
+        if status == warmer.status:
+            return
+        dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        written = await self.cluster.apply_status(
+            CACHE_WARMER,
+            {"metadata": {"namespace": key.namespace, "name": key.name}, "status": dumped},
+        )
+        self.store.see_warmer(written)
+
+    async def _tell_failures(self, warmer: CacheWarmer, lanes: Iterable[Lane]) -> None:
+        before = {_key(lane): lane.state for lane in warmer.status.lanes}
+        for lane in lanes:
+            if lane.state == "Failed" and before.get(_key(lane)) != "Failed":
+                note = f"{lane.credential} on {lane.model}: {lane.message}"
+                await self._tell(warmer, "WarmingFailed", note)
+
+    async def _tell(self, warmer: CacheWarmer, reason: str, note: str) -> None:
+        about = {
+            "namespace": warmer.metadata.namespace,
+            "name": warmer.metadata.name,
+            "uid": warmer.metadata.uid,
+        }
+        await self.recorder.tell(CACHE_WARMER, about, reason, note, warning=True)
+
+
+def merge(recorded: Iterable[Lane], reports: Iterable[Report], wanted: set[_LaneKey]) -> list[Lane]:
+    """The wanted lanes, each with the newest that is known of it."""
+    lanes = {_key(lane): lane for lane in recorded if _key(lane) in wanted}
+    for report in reports:
+        for warmed in report.lanes:
+            name = (warmed.credential, warmed.model, str(warmed.digest))
+            known = lanes.get(name)
+            before = known.last_warm_at if known is not None else None
+            at = warmed.at.replace(microsecond=0)
+            if name in wanted and (before is None or at > before):
+                lanes[name] = _lane(warmed, at)
+    for credential, model, digest in wanted - set(lanes):
+        cold = Lane(credential=credential, model=model, digest=Digest(digest), state="Cold")
+        lanes[credential, model, digest] = cold
+    return [lane for _, lane in sorted(lanes.items())]
+
+
+def age(lane: Lane, ttl: timedelta, now: datetime) -> Lane:
+    """A warm lane whose TTL has passed is cold."""
+    if lane.state != "Warm" or lane.last_warm_at is None or now < lane.last_warm_at + ttl:
+        return lane
+    return lane.model_copy(update={"state": "Cold"})
+
+
+def report_of(pod: Object) -> Report | None:
+    """The report in a finished warming pod's termination message."""
+    for status in pod.get("status", {}).get("containerStatuses") or ():
+        terminated = status.get("state", {}).get("terminated")
+        if terminated and terminated.get("message"):
+            try:
+                return decode(terminated["message"])
+            except ReportError:
+                return None
+    return None
+
+
+def _lane(warmed: WarmedLane, at: datetime) -> Lane:
+    usage = warmed.usage
+    return Lane(
+        credential=warmed.credential,
+        model=warmed.model,
+        digest=warmed.digest,
+        state=warmed.state,
+        last_warm_at=at,
+        message=warmed.message or None,
+        fingerprint=warmed.fingerprint or None,
+        last_usage=None
+        if usage is None
+        else LastUsage(
+            cache_read=usage.cache_read,
+            cache_write5m=usage.cache_write_5m,
+            cache_write1h=usage.cache_write_1h,
+            uncached=usage.uncached,
+        ),
+    )
+
+
+def _wanted(warmer: CacheWarmer, prefix: PromptPrefix) -> Iterable[_LaneKey]:
+    both = warmer.spec.warm == "StableAndCandidate"
+    for revision in (prefix.status.stable, prefix.status.candidate if both else None):
+        if revision is not None:
+            for credential in warmer.spec.credentials:
+                for model in warmer.spec.models or prefix.spec.models:
+                    yield credential.name, model, str(revision.digest)
+
+
+def _key(lane: Lane) -> _LaneKey:
+    return lane.credential, lane.model, str(lane.digest)
+
+
+def _ready(lanes: Iterable[Lane], schedule: str) -> list[Finding]:
+    failed = [lane for lane in lanes if lane.state == "Failed"]
+    if failed:
+        worst = failed[0]
+        message = (
+            f"{len(failed)} lanes failed; {worst.credential} on {worst.model}: {worst.message}"
+        )
+        return _three("WarmingFailed", message, stalled=True)
+    return _three("Scheduled", f"warms at {schedule}", ready=True)
+
+
+def _three(
+    reason: str, message: str, *, ready: bool = False, stalled: bool = False
+) -> list[Finding]:
+    truth: Mapping[bool, str] = {True: "True", False: "False"}
+    return [
+        Finding("Ready", truth[ready], reason, message),
+        Finding("Reconciling", truth[not ready and not stalled], reason, message),
+        Finding("Stalled", truth[stalled], reason, message),
+    ]

@@ -1,0 +1,205 @@
+"""What kopf watches, and which keys an event puts into the work queue.
+
+Handlers take an object in and name the keys that it concerns; they decide nothing and write
+nothing. kopf puts no finalizer and no annotation on anything for handlers of this kind.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import kopf
+
+from headwater.cluster import (
+    CACHE_WARMER,
+    CONFIG_MAP,
+    CRON_JOB,
+    NAMESPACE,
+    POD,
+    PROMPT_PREFIX,
+    Cluster,
+    Kind,
+    Object,
+)
+from headwater.controller.objects import CONTENT, ROLE_LABEL, Key
+from headwater.controller.store import Store
+from headwater.controller.warmer import report_of
+from headwater.resources.prefix import LabelSelector
+from headwater.warmer.cronjob import ROLE as WARM
+from headwater.warmer.cronjob import WARMER_LABEL
+
+SIDECAR: Final = "sidecar"
+METRICS_PORT_ANNOTATION: Final = "headwater.dev/metrics-port"
+METRICS_PORT: Final = "9484"
+SELECTED: Final = (CONFIG_MAP, CRON_JOB, POD)
+"""Kinds of which only the objects with our role label are watched."""
+WATCHED: Final = (NAMESPACE, CONFIG_MAP, PROMPT_PREFIX, CACHE_WARMER, CRON_JOB, POD)
+"""In the order in which they are listed: what a prefix's reconcile needs comes before it."""
+
+
+class Work(NamedTuple):
+    """What the queue holds: the kind of reconcile, and for what."""
+
+    kind: Kind
+    key: Key
+
+    def __str__(self) -> str:
+        return f"{self.kind.kind} {self.key}"
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Feeds the store and the queue, from kopf's events and from lists of its own."""
+
+    store: Store
+    add: Callable[[Work], None]
+
+    def register(self, registry: kopf.OperatorRegistry) -> None:
+        """Register one event handler for each kind."""
+        for kind in WATCHED:
+            self._register(registry, kind)
+
+    def _register(self, registry: kopf.OperatorRegistry, kind: Kind) -> None:
+        async def handle(event: kopf.RawEvent, **_: Any) -> None:
+            body: Object = dict(event["object"])
+            self.take(kind, body, gone=event["type"] == "DELETED")
+
+        handle.__name__ = f"on_{kind.plural}"
+        kopf.on.event(kind.group, kind.version, kind.plural, registry=registry)(handle)
+
+    async def list_all(self, cluster: Cluster) -> None:
+        """Take in everything that there is, and forget what is there no longer.
+
+        Before the watch this is how it begins; beside it, how a missed deletion is found.
+        """
+        for kind in WATCHED:
+            known = self._known(kind)
+            selector = ROLE_LABEL if kind in SELECTED else ""
+            async for body in cluster.list(kind, label_selector=selector):
+                metadata = body["metadata"]
+                known.discard(Key(metadata.get("namespace", ""), metadata["name"]))
+                self.take(kind, body, gone=False)
+            # Whatever was known before the list and is not in it was deleted before its end.
+            for key in known:
+                self._lose(kind, key)
+        for key, record in self.store.prefixes.items():
+            if record.resolution is not None and record.resolution.references:
+                record.resolution = None  # content without our label sends no events
+                self.add(Work(PROMPT_PREFIX, key))
+
+    def _known(self, kind: Kind) -> set[Key]:
+        if kind == NAMESPACE:
+            return {Key("", name) for name in self.store.namespaces}
+        by_kind: dict[Kind, Any] = {
+            PROMPT_PREFIX: self.store.prefixes,
+            CACHE_WARMER: self.store.warmers,
+            CONFIG_MAP: self.store.config_maps(),
+            CRON_JOB: self.store.cron_jobs,
+            POD: self.store.sidecars,
+        }
+        return set(by_kind[kind])
+
+    def take(self, kind: Kind, body: Object, *, gone: bool) -> None:
+        """Take in one object, as listed or as watched."""
+        metadata = body["metadata"]
+        key = Key(metadata.get("namespace", ""), metadata["name"])
+        if kind == POD:
+            self._pod(key, body, gone=gone)
+        elif gone:
+            self._lose(kind, key)
+        elif kind == NAMESPACE:
+            self._namespace(key.name, body)
+        elif kind == CONFIG_MAP:
+            self._config_map(body)
+        elif kind == PROMPT_PREFIX:
+            if self.store.see_prefix(body):
+                self._prefix(key)
+        elif kind == CACHE_WARMER:
+            if self.store.see_warmer(body):
+                self._warmer(key)
+        elif self.store.see_cron_job(body):
+            self._warmer(Key(key.namespace, (metadata.get("labels") or {})[WARMER_LABEL]))
+
+    def _lose(self, kind: Kind, key: Key) -> None:
+        if kind == NAMESPACE:
+            self.store.namespaces.pop(key.name, None)
+        elif kind == CONFIG_MAP:
+            found = self.store.lose_config_map(key)
+            if found is not None and found.role != CONTENT:
+                self.add(Work(PROMPT_PREFIX, found.prefix))
+            else:
+                self._content(key)
+        elif kind == PROMPT_PREFIX:
+            self.store.prefixes.pop(key, None)
+            self._prefix(key)
+        elif kind == CACHE_WARMER:
+            lost = self.store.warmers.pop(key, None)
+            self.add(Work(CACHE_WARMER, key))
+            if lost is not None:
+                self.add(Work(PROMPT_PREFIX, Key(key.namespace, lost["spec"]["prefixRef"]["name"])))
+        elif kind == CRON_JOB:
+            self.store.cron_jobs.pop(key, None)
+            for warmer in self.store.warmers:
+                if warmer.namespace == key.namespace:
+                    self.add(Work(CACHE_WARMER, warmer))
+        else:
+            self.store.sidecars.pop(key, None)
+
+    def _prefix(self, key: Key) -> None:
+        self.add(Work(PROMPT_PREFIX, key))
+        for warmer in self.store.warmers_of(key):
+            metadata = warmer["metadata"]
+            self.add(Work(CACHE_WARMER, Key(metadata["namespace"], metadata["name"])))
+
+    def _warmer(self, key: Key) -> None:
+        self.add(Work(CACHE_WARMER, key))
+        warmer = self.store.warmers.get(key)
+        if warmer is not None:
+            self.add(Work(PROMPT_PREFIX, Key(key.namespace, warmer["spec"]["prefixRef"]["name"])))
+
+    def _namespace(self, name: str, body: Object) -> None:
+        before = self.store.namespaces.get(name)
+        if not self.store.see_namespace(body):
+            return
+        now = self.store.namespaces[name]
+        for key, record in self.store.prefixes.items():
+            selector = LabelSelector.model_validate(
+                record.body["spec"]["consumers"]["namespaceSelector"]
+            )
+            if selector.matches(now.labels) or (before and selector.matches(before.labels)):
+                self.add(Work(PROMPT_PREFIX, key))
+
+    def _config_map(self, body: Object) -> None:
+        found = self.store.see_config_map(body)
+        if found is None:
+            return
+        if found.role == CONTENT:
+            self._content(found.key)
+        else:
+            self.add(Work(PROMPT_PREFIX, found.prefix))
+
+    def _content(self, key: Key) -> None:
+        """A ConfigMap with content changed: whoever refers to it resolves anew."""
+        for prefix in self.store.prefixes_that_refer_to(key):
+            self.store.prefixes[prefix].resolution = None
+            self.add(Work(PROMPT_PREFIX, prefix))
+
+    def _pod(self, key: Key, body: Object, *, gone: bool) -> None:
+        labels = body["metadata"].get("labels") or {}
+        if labels.get(ROLE_LABEL) == SIDECAR:
+            address = body.get("status", {}).get("podIP")
+            if gone or not address:
+                self.store.sidecars.pop(key, None)
+                return
+            annotations = body["metadata"].get("annotations") or {}
+            port = annotations.get(METRICS_PORT_ANNOTATION, METRICS_PORT)
+            host = f"[{address}]" if ":" in address else address
+            self.store.sidecars[key] = f"http://{host}:{port}/metrics"
+        elif labels.get(ROLE_LABEL) == WARM and WARMER_LABEL in labels:
+            warmer = Key(key.namespace, labels[WARMER_LABEL])
+            if gone:
+                self.store.lose_report(warmer, body["metadata"]["uid"])
+                return
+            report = report_of(body)
+            if report and self.store.see_report(warmer, body["metadata"]["uid"], report):
+                self.add(Work(CACHE_WARMER, warmer))
