@@ -1,0 +1,139 @@
+"""One real control plane for the whole test run, started only where a collected test wants it.
+
+Under pytest-xdist the controlling process owns it and starts it as soon as a worker has collected
+a test that asks for it; the workers are handed a directory to find it in. It ends with that
+process, however that ends. A test that stops or pauses the API server takes `own_control_plane`,
+because the shared one is in use by others at the same time.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import assets
+from tests.cluster.control_plane import Cluster, ControlPlane, open_cluster
+from tests.cluster.waiting import wait_until
+
+_WORKER_INPUT = "headwater_control_plane"
+_OWNER = pytest.StashKey["_Owner"]()
+
+
+class _Owner:
+    """The controlling process's hold on the control plane that its workers share."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._executor = ThreadPoolExecutor(1)  # the controller must go on serving its workers
+        self._started: Future[None] | None = None
+        self._control_plane = ControlPlane()
+
+    def start_if_wanted(self) -> None:
+        if self._started is None and (self.directory / "wanted").exists():
+            self._started = self._executor.submit(self._start)
+
+    def _start(self) -> None:
+        try:
+            found = self._control_plane.__enter__()
+            answer = {"kubeconfig": str(found.kubeconfig), "kubectl": str(found.kubectl_binary)}
+        except Exception as error:
+            answer = {"error": str(error)}
+            raise
+        finally:
+            unfinished = self.directory / "answer.part"
+            unfinished.write_text(json.dumps(answer))
+            unfinished.rename(self.directory / "answer.json")
+
+    def end(self) -> None:
+        self._executor.shutdown()
+        if self._started is not None and self._started.exception() is None:
+            self._control_plane.__exit__()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker that is about to start where it will find the control plane."""
+    if _OWNER not in node.config.stash:
+        directory = node.config._tmp_path_factory.mktemp("control-plane")
+        node.config.stash[_OWNER] = _Owner(directory)
+    node.workerinput[_WORKER_INPUT] = str(node.config.stash[_OWNER].directory)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist tells the controller that we have collected
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the binaries before the first test, not on its time, where a test will need them."""
+    config = session.config
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())} & {
+        "control_plane",
+        "own_control_plane",
+    }
+    if not wanted or config.option.collectonly or os.environ.get("HEADWATER_CLUSTER"):
+        return
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        assets.find_or_build()
+    if "control_plane" in wanted and (shared := _shared_directory(config)):
+        (shared / "wanted").touch()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any) -> None:
+    """Start the control plane while the workers run what does not need it."""
+    node.config.stash[_OWNER].start_if_wanted()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the control plane with the run."""
+    if _OWNER in config.stash:
+        config.stash[_OWNER].end()
+
+
+@pytest.fixture(scope="session")
+def control_plane(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """The cluster that all tests share: leave what is not in your namespace as it was."""
+    shared = _shared_directory(pytestconfig)
+    if shared is None or os.environ.get("HEADWATER_CLUSTER"):
+        with open_cluster(os.environ) as cluster:
+            yield cluster
+        return
+    path = shared / "answer.json"
+    wait_until(path.exists, timeout=100, message="the run's control plane is started")
+    answer = json.loads(path.read_text())
+    if "error" in answer:
+        pytest.fail(answer["error"], pytrace=False)
+    yield Cluster(Path(answer["kubeconfig"]), Path(answer["kubectl"]))
+
+
+@pytest.fixture
+def own_control_plane() -> Iterator[ControlPlane]:
+    """A control plane for one test alone, which may stop or pause its API server (3 s)."""
+    if os.environ.get("HEADWATER_CLUSTER"):
+        pytest.skip("stops its API server, so it needs a local one: unset HEADWATER_CLUSTER")
+    with ControlPlane() as control_plane:
+        yield control_plane
+
+
+@pytest.fixture
+def namespace(control_plane: Cluster) -> Iterator[str]:
+    """The name of a fresh namespace, deleted afterwards without waiting."""
+    name = f"headwater-test-{secrets.token_hex(4)}"
+    control_plane.kubectl("create", "namespace", name)
+    yield name
+    control_plane.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture
+def kubectl(control_plane: Cluster) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`Cluster.kubectl` of the shared cluster."""
+    return control_plane.kubectl
+
+
+def _shared_directory(config: pytest.Config) -> Path | None:
+    """Where the controlling process leaves its answer; None without xdist."""
+    given = getattr(config, "workerinput", {}).get(_WORKER_INPUT)
+    return Path(given) if given else None

@@ -1,0 +1,194 @@
+"""The bundle: what was written is read, and what was changed is never read."""
+
+import gzip
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.contract import bundle
+from headwater.contract.bundle import Bundle
+from headwater.contract.content import canonical_bytes, content
+from headwater.contract.digest import Digest
+from headwater.contract.errors import BundleError, BundleTooLargeError
+from headwater.contract.route import Revision, Route, WarmLane, Weight, salt_for
+
+
+def contract(text: str) -> bytes:
+    return canonical_bytes(content(tools=[], system=[{"text": text}], ttl="5m"))
+
+
+def made(*contracts: bytes, weight: int = 500) -> Bundle:
+    """A bundle of a stable contract and, where there is a second one, a candidate."""
+    revisions = [Revision(f"v{n}", Digest.of(data)) for n, data in enumerate(contracts, 1)]
+    candidate = revisions[1] if len(revisions) > 1 else None
+    return Bundle(
+        Route(
+            namespace="platform",
+            prefix="handbook",
+            epoch=3,
+            salt=salt_for("platform", "handbook", candidate and candidate.digest),
+            stable=revisions[0],
+            candidate=candidate,
+            weight=Weight(weight if candidate else 0),
+            models=("claude-opus-5",),
+            ttl="5m",
+        ),
+        {Digest.of(data): data for data in contracts},
+    )
+
+
+digests = st.binary(max_size=8).map(Digest.of)
+names = st.text(min_size=1, max_size=20)
+routes = st.builds(
+    Route,
+    namespace=names,
+    prefix=names,
+    epoch=st.integers(0, 2**53),
+    salt=names,
+    stable=st.builds(Revision, names, digests),
+    models=st.lists(names, max_size=3).map(tuple),
+    ttl=st.sampled_from(["5m", "1h"]),
+    enforcement=st.sampled_from(["Enforce", "Observe"]),
+    tokens=st.dictionaries(digests, st.dictionaries(names, st.integers(0, 10**6)), max_size=2),
+    kept_warm=st.lists(st.builds(WarmLane, digests, names, names), max_size=2).map(tuple),
+) | st.builds(
+    Route,
+    namespace=names,
+    prefix=names,
+    epoch=st.integers(0, 2**53),
+    salt=names,
+    stable=st.builds(Revision, names, digests),
+    candidate=st.builds(Revision, names, digests),
+    weight=st.integers(0, 10_000).map(Weight),
+    models=st.lists(names, max_size=3).map(tuple),
+    ttl=st.sampled_from(["5m", "1h"]),
+)
+
+
+@given(route=routes)
+def test_a_route_is_read_as_it_was_written(route: Route) -> None:
+    """And is written the same again: the controller compares bytes."""
+    written = bundle.encode_route(route)
+    assert bundle.decode_route(written) == route
+    assert bundle.encode_route(bundle.decode_route(written)) == written
+
+
+@given(stable=st.text(min_size=1), candidate=st.text(min_size=1))
+def test_a_bundle_is_read_as_it_was_written(stable: str, candidate: str) -> None:
+    """Both revisions, to the byte."""
+    wanted = made(contract(stable), contract(candidate))
+    files = bundle.encode(wanted)
+    assert bundle.decode(files) == wanted
+    assert bundle.encode(bundle.decode(files)) == files
+
+
+def test_every_flipped_byte_of_a_contract_is_refused() -> None:
+    """Whatever byte of the file is another one, the contract is not read at all."""
+    files = bundle.encode(made(contract("Be brief, and never guess.")))
+    (name,) = set(files) - {bundle.ROUTE_FILE}
+    for position in range(len(files[name])):
+        changed = bytearray(files[name])
+        changed[position] ^= 1
+        with pytest.raises(BundleError, match="its bytes were changed, so it is not used"):
+            bundle.decode({**files, name: bytes(changed)})
+
+
+def test_no_flipped_byte_of_a_compressed_contract_changes_what_is_read() -> None:
+    """It is refused, or (a time stamp in the gzip header, say) the contract is still the same."""
+    data = contract("The handbook says: measure twice. " * 3000)
+    files = bundle.encode(made(data))
+    (name,) = set(files) - {bundle.ROUTE_FILE}
+    assert name == f"{Digest.of(data).hex}.json.gz"
+    refused = 0
+    for position in range(len(files[name])):
+        changed = bytearray(files[name])
+        changed[position] ^= 1
+        try:
+            assert bundle.decode_contract(Digest.of(data), {name: bytes(changed)}) == data
+        except BundleError:
+            refused += 1
+    assert refused > len(files[name]) * 0.9
+
+
+def test_contracts_are_compressed_above_64_kib() -> None:
+    """Both sides of the limit; the same contract is the same file each time."""
+    overhead = len(contract("x")) - 1
+    at, above = (contract("x" * (bundle.GZIP_ABOVE - overhead + more)) for more in (0, 1))
+    assert bundle.encode_contract(Digest.of(at), at) == (f"{Digest.of(at).hex}.json", at)
+    name, packed = bundle.encode_contract(Digest.of(above), above)
+    assert name == f"{Digest.of(above).hex}.json.gz"
+    assert gzip.decompress(packed) == above
+    assert bundle.encode_contract(Digest.of(above), above) == (name, packed)
+
+
+def test_a_bundle_that_fits_no_config_map_says_both_figures() -> None:
+    """The size after compression, and the limit: an author has to know how far off it is."""
+    noise = random.Random(1).randbytes(1_500_000).hex()
+    with pytest.raises(BundleTooLargeError) as refused:
+        bundle.encode(made(contract(noise)))
+    assert refused.value.limit == 1_048_576 < refused.value.size
+    assert f"{refused.value.size:,}" in str(refused.value)
+    assert "1,048,576" in str(refused.value)
+
+
+def test_a_small_file_cannot_fill_a_readers_memory() -> None:
+    """Decompression stops at a limit, however much a crafted file would give."""
+    name = f"{'0' * 64}.json.gz"
+    bomb = gzip.compress(bytes(bundle.CONTRACT_LIMIT + 1))
+    with pytest.raises(BundleError, match="cut short, or larger than 16,777,216 bytes"):
+        bundle.decode_contract(Digest("sha256:" + "0" * 64), {name: bomb})
+
+
+def test_a_revision_without_its_bytes_is_not_published() -> None:
+    """Nor one whose bytes are others."""
+    whole = made(contract("one"))
+    with pytest.raises(BundleError, match="are not at hand"):
+        bundle.encode(Bundle(whole.route, {}))
+    with pytest.raises(BundleError, match="bytes that should be"):
+        bundle.encode(Bundle(whole.route, {whole.route.stable.digest: b"other"}))
+
+
+def changed(field: str, value: Any) -> bytes:
+    document = json.loads(bundle.encode_route(made(contract("a"), contract("b")).route))
+    return json.dumps({**document, field: value}).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "route.json cannot be read"),
+        (b"[]", "route.json cannot be read"),
+        (b"{}", "has format None, and this release reads 1"),
+        (changed("format", 2), "has format 2, and this release reads 1: upgrade the reader"),
+        (changed("ttl", "10m"), "ttl"),
+        (changed("enforcement", "Maybe"), "enforcement"),
+        (changed("stable", {"version": "v1", "digest": "md5:0"}), "is no digest"),
+        (
+            changed("candidate", {"version": "v2", "digest": Digest.of(b""), "weight": 10_001}),
+            "a weight is 0 to 10000",
+        ),
+    ],
+)
+def test_a_route_that_cannot_be_is_refused(data: bytes, message: str) -> None:
+    """Named in the error: a reader keeps the last bundle that verified."""
+    with pytest.raises(BundleError, match=message):
+        bundle.decode_route(data)
+
+
+def test_a_field_of_a_later_release_is_ignored() -> None:
+    """An older sidecar follows a newer controller."""
+    later = bundle.decode_route(changed("extends", {"digest": "…"}))
+    assert later == made(contract("a"), contract("b")).route
+
+
+def test_what_is_missing_is_named() -> None:
+    """No route, or no bytes for it."""
+    files = bundle.encode(made(contract("a")))
+    with pytest.raises(BundleError, match="is this directory a mounted bundle"):
+        bundle.decode({})
+    with pytest.raises(BundleError, match=r"\.json is missing, and the route names it"):
+        bundle.decode({bundle.ROUTE_FILE: files[bundle.ROUTE_FILE]})
