@@ -15,7 +15,7 @@ import kopf
 from headwater.cluster import PROMPT_PREFIX, ApiError, Cluster
 from headwater.cluster.kubernetes import KubernetesCluster
 from headwater.controller.events import Recorder
-from headwater.controller.objects import ROLE_LABEL, Key
+from headwater.controller.objects import ROLE_LABEL
 from headwater.controller.prefix import PrefixReconciler
 from headwater.controller.queue import WorkQueue
 from headwater.controller.store import Store
@@ -168,11 +168,12 @@ async def _gather_evidence(
     while True:
         await asyncio.sleep(options.scrape_interval.total_seconds())
         targets = {**static, **{str(key): url for key, url in store.sidecars.items()}}
+        gained: set[str] = set()
         for sample in await scrape(targets):
-            for prefix in ledger.record(sample):
-                namespace, _, name = prefix.partition("/")
-                if (key := Key(namespace, name)) in store.prefixes:
-                    add(Work(PROMPT_PREFIX, key))
+            gained |= ledger.record(sample)
+        for key in store.prefixes:
+            if key.name in gained:
+                add(Work(PROMPT_PREFIX, key))
         ledger.forget_except(targets)
 
 

@@ -76,7 +76,7 @@ def _progress(
     """Ready, Reconciling, Stalled."""
     if resolution.digest is None:
         # A reference that may yet appear is progress; anything else waits for a commit.
-        return _three(state.phase.value, resolution.message, stalled=not resolution.missing)
+        return _three(resolution.reason, resolution.message, stalled=not resolution.missing)
     if unpublished:
         namespace, why = min(unpublished.items())
         message = f"{len(unpublished)} namespaces lack the bundle, {namespace} for one: {why}"

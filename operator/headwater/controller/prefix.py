@@ -173,7 +173,7 @@ class PrefixReconciler:
         """What the ledger has of the revisions in use, by short digest and model."""
         used = [state.stable, state.candidate.revision if state.candidate else None]
         return {
-            revision.digest.short: self.ledger.totals(str(key), revision.digest.short)
+            revision.digest.short: self.ledger.totals(key.name, revision.digest.short)
             for revision in used
             if revision is not None
         }
@@ -358,7 +358,7 @@ class PrefixReconciler:
             counted=self._counted_tokens(key).get(prefix.spec.digest, {}),
         )
         generation = record.body["metadata"]["generation"]
-        counts = self.ledger.totals(str(key), stable.digest.short) if stable else {}
+        counts = self.ledger.totals(key.name, stable.digest.short) if stable else {}
         status = status_from(
             key,
             state,

@@ -14,7 +14,12 @@ from headwater.rollout.state import Counts
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What a set of counters is about; `digest` is the first 12 hex characters."""
+    """What a set of counters is about.
+
+    `prefix` is the PromptPrefix's name and `digest` the first 12 hex characters: prefixes of one
+    name in two namespaces share evidence only where they share the bytes, and then the
+    provider's cache, too.
+    """
 
     prefix: str
     digest: str
