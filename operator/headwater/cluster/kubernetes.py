@@ -44,12 +44,26 @@ class KubernetesCluster:
         """Use the service account inside a pod, else the kubeconfig's current context.
 
         `connections` bounds the requests in flight.
+
+        Raises:
+            UnavailableError: neither is there.
         """
         configuration = Configuration()
-        if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            await config.load_kube_config(client_configuration=configuration)
+        # Asked for now: the client library looks at the environment when it is imported.
+        kubeconfig = os.environ.get("KUBECONFIG")
+        try:
+            if "KUBERNETES_SERVICE_HOST" in os.environ and not kubeconfig:
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                await config.load_kube_config(
+                    config_file=kubeconfig, client_configuration=configuration
+                )
+        except config.ConfigException as error:
+            raise UnavailableError(
+                0,
+                f"no cluster is configured ({error}): set KUBECONFIG, or run in a pod with a"
+                " service account.",
+            ) from error
         configuration.connection_pool_maxsize = connections
         return cls(ApiClient(configuration=configuration))
 

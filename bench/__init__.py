@@ -1,0 +1,1 @@
+"""Measurements with real processes. Nothing here asserts: a row says what was seen."""

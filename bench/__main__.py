@@ -1,0 +1,29 @@
+"""`python -m bench [PART …]`: measure, print a table, write build/bench.json."""
+
+import sys
+from pathlib import Path
+
+from bench import contract, controller, sidecar
+from bench.rows import show, write
+
+_PARTS = {
+    "contract": contract.measure,
+    "controller": controller.measure,
+    "sidecar": sidecar.measure,
+}
+
+
+def main(chosen: list[str]) -> None:
+    """Run the chosen parts, or all."""
+    unknown = set(chosen) - set(_PARTS)
+    if unknown:
+        sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
+    rows = []
+    for part in chosen or _PARTS:
+        print(f"measuring {part} …", file=sys.stderr, flush=True)
+        rows += _PARTS[part]()
+    show(rows)
+    write(rows, Path("build/bench.json"))
+
+
+main(sys.argv[1:])
