@@ -4,6 +4,7 @@ Only the client's connection, authentication and configuration are used: its typ
 cost 27 MB and a second and a half of import for objects that are plain dicts here.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from typing import Any, Final, Self
@@ -38,6 +39,8 @@ class KubernetesCluster:
     def __init__(self, client: ApiClient) -> None:
         """Take over `client`, which `close` closes."""
         self._client = client
+        # Waiting for a connection must not count against a request's time.
+        self._gate = asyncio.Semaphore(client.configuration.connection_pool_maxsize)
 
     @classmethod
     async def connect(cls, *, connections: int = 20) -> Self:
@@ -152,10 +155,11 @@ class KubernetesCluster:
             auth_settings=["BearerToken"],
         )
         try:
-            response = await self._client.call_api(
-                method, url, headers, body, _request_timeout=_TIMEOUT
-            )
-            data = await response.read()
+            async with self._gate:
+                response = await self._client.call_api(
+                    method, url, headers, body, _request_timeout=_TIMEOUT
+                )
+                data = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise UnavailableError(
                 0, f"the API server does not answer ({type(error).__name__}: {error})"

@@ -237,8 +237,9 @@ class PrefixReconciler:
         at_hand: Mapping[Digest, bytes],
     ) -> dict[str, str]:
         """Put the bundle into every consumer namespace; those that lack it, and why."""
-        wanted = self._namespaces(key, prefix.spec.consumers.namespace_selector)
-        await self._prune(key, wanted)
+        selector = prefix.spec.consumers.namespace_selector
+        await self._prune(key, selector, self._namespaces(key, selector))
+        wanted = self._namespaces(key, selector)
         if state.stable is None:
             record.published = set()
             return {}
@@ -282,7 +283,10 @@ class PrefixReconciler:
             return None if await self._is_terminating(namespace) else str(error)
         except ApiError as error:
             return str(error)
-        self.store.see_config_map(written)
+        found = self.store.see_config_map(written)
+        if found is not None and found.foreign:
+            # It was out of our sight, without its labels, and somebody put keys into it.
+            self.store.see_config_map(await self.cluster.replace(CONFIG_MAP, desired))
         intended = objects.route_hash(files[bundle.ROUTE_FILE])
         if there is None and namespace in record.published:
             note = f"the bundle in {namespace} was deleted: put back"
@@ -302,23 +306,26 @@ class PrefixReconciler:
             return True
         return self.store.namespaces[namespace].terminating
 
-    async def _prune(self, key: Key, wanted: list[str]) -> None:
+    async def _prune(self, key: Key, selector: LabelSelector, wanted: list[str]) -> None:
         """Take the bundle out of namespaces that are no longer selected."""
-        keep = set(wanted)
-        for found in self.store.found(key, BUNDLE):
-            if found.key.namespace in keep:
+        for found in self._bundles(key):
+            namespace = found.key.namespace
+            if namespace in wanted:
                 continue
-            if not await self._is_terminating(found.key.namespace):
+            # Deleting cannot be undone, and what we remember may be late: ask again first.
+            if await self._is_terminating(namespace):
+                self.store.lose_config_map(found.key)
+            elif namespace not in self._namespaces(key, selector):
                 await self.cluster.delete(CONFIG_MAP, *found.key)
-            self.store.lose_config_map(found.key)
+                self.store.lose_config_map(found.key)
 
     async def _withdraw(self, key: Key) -> None:
         """A prefix that is gone leaves no bundles; its revisions go by their owner reference."""
-        bundles = self.store.found(key, BUNDLE)
+        bundles = self._bundles(key)
         if not bundles:
             return
         try:
-            # Deleting cannot be undone, and what we remember may be late: ask again first.
+            # As in `_prune`: ask again first.
             self.store.see_prefix(await self.cluster.get(PROMPT_PREFIX, *key))
         except NotFoundError:
             for found in bundles:
@@ -396,6 +403,11 @@ class PrefixReconciler:
             if not namespace.terminating
             and (selector.matches(namespace.labels) or (warmed and name == key.namespace))
         )
+
+    def _bundles(self, key: Key) -> list[Found]:
+        """The prefix's bundles; a look-alike of another name is nobody's business."""
+        name = objects.bundle_name(key)
+        return [found for found in self.store.found(key, BUNDLE) if found.key.name == name]
 
     def _bundle(self, key: Key, namespace: str) -> Found | None:
         return self.store.bundle_in(key, Key(namespace, objects.bundle_name(key)))

@@ -49,6 +49,7 @@ def plan_from(prefix: PromptPrefix, declared: Digest | None) -> Plan:
     spec = prefix.spec
     return Plan(
         declared=None if declared is None else Revision(spec.version, declared),
+        models=spec.models,
         strategy=spec.rollout.strategy,
         steps=tuple(_step(step) for step in spec.rollout.canary_steps),
         min_hit_rate=spec.rollout.analysis.min_hit_rate,
@@ -185,13 +186,14 @@ def _verdict(
     candidate: Candidate, previous: CandidateRevision | None, now: datetime
 ) -> StatusVerdict | None:
     """The verdict; its time is when it was first found, so that nothing is written for nothing."""
-    verdict = candidate.verdict
-    if verdict is None:
+    if candidate.verdict is None:
         return None
-    before = previous.verdict if previous is not None else None
-    if before is not None and (before.result, before.reason) == (verdict.result, verdict.message):
-        return before
-    return StatusVerdict(result=verdict.result.value, reason=verdict.message, at=now)
+    result, message = candidate.verdict.result, candidate.verdict.message
+    found = StatusVerdict(result=result.value, reason=message, at=now)
+    if previous is None or previous.digest != candidate.revision.digest or not previous.verdict:
+        return found
+    before = previous.verdict  # a long reason is cut in both, or it would look new each time
+    return before if (before.result, before.reason) == (found.result, found.reason) else found
 
 
 def _published(previous: PromptPrefixStatus, state: State) -> tuple[StatusRevision, ...]:
