@@ -7,13 +7,13 @@ into a file so that not one other byte of it changes. It asks no cluster.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, Literal
 
 from pydantic import ValidationError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from headwater.cli._yaml import ManifestError, compose, member, value_of
-from headwater.contract.content import digest_of
+from headwater.contract.content import TTL, digest_of
 from headwater.contract.digest import Digest
 from headwater.contract.errors import HeadwaterError
 from headwater.resources.prefix import ContentSource
@@ -23,7 +23,7 @@ from headwater.resources.resolve import (
     config_map_data,
     resolve,
 )
-from headwater.resources.schema import GROUP
+from headwater.resources.schema import GROUP, Model
 
 STDIN: Final = "-"
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
@@ -56,6 +56,11 @@ class Document:
         """The object's name; where it has a `generateName` alone, empty."""
         return str(self.body["metadata"].get("name") or "")
 
+    @property
+    def place(self) -> str:
+        """How an error names it."""
+        return f"{self.source.name}: {self.body['kind']} {self.name!r}"
+
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
@@ -72,7 +77,7 @@ class Prefix:
         return "/".join(part for part in (self.document.namespace, self.document.name) if part)
 
 
-def read(places: Iterable[str], stdin: Iterator[bytes]) -> Iterator[Source]:
+def read(places: Iterable[str], stdin: BinaryIO) -> Iterator[Source]:
     """The sources that `-f` names; of a folder, its YAML and JSON files, sorted.
 
     Raises:
@@ -80,7 +85,7 @@ def read(places: Iterable[str], stdin: Iterator[bytes]) -> Iterator[Source]:
     """
     for place in places:
         if place == STDIN:
-            yield Source("standard input", None, _decoded(b"".join(stdin), "standard input"))
+            yield Source("standard input", None, _decoded(stdin.read(), "standard input"))
             continue
         path = Path(place)
         paths = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -113,7 +118,7 @@ def documents(sources: Iterable[Source]) -> list[Document]:
     """
     found = []
     for source in sources:
-        for node in compose(source.text, source.name):
+        for node in _objects(compose(source.text, source.name)):
             kind, group = _text(node, "kind"), _text(node, "apiVersion").partition("/")[0]
             if (kind, group) not in (("PromptPrefix", GROUP), ("ConfigMap", "v1")):
                 continue
@@ -124,6 +129,13 @@ def documents(sources: Iterable[Source]) -> list[Document]:
     return found
 
 
+def _objects(roots: Iterable[Node]) -> Iterator[Node]:
+    """The roots, and for a List (what `kubectl get -o yaml` prints) the objects in it."""
+    for root in roots:
+        items = member(root, "items") if _text(root, "kind") == "List" else None
+        yield from [root] if items is None else items.value
+
+
 def _text(node: Node, key: str) -> str:
     found = member(node, key)
     return str(found.value) if isinstance(found, ScalarNode) else ""
@@ -131,6 +143,9 @@ def _text(node: Node, key: str) -> str:
 
 def prefixes(given: Iterable[Document]) -> list[Prefix]:
     """Every PromptPrefix with its digest, references followed within the documents.
+
+    One that stands both in a file and on standard input is what was built from the file (by
+    kustomize, say): its digest is that of what was built, its place is the file.
 
     Raises:
         ManifestError: it has no content or version, or a reference leads nowhere; names the file.
@@ -141,11 +156,25 @@ def prefixes(given: Iterable[Document]) -> list[Prefix]:
         for document in given
         if document.body["kind"] == "ConfigMap"
     }
-    return [
-        _prefix(document, config_maps)
-        for document in given
-        if document.body["kind"] == "PromptPrefix"
-    ]
+    declared = [document for document in given if document.body["kind"] == "PromptPrefix"]
+    built = [_prefix(document, config_maps) for document in declared if not document.source.path]
+    files = [document for document in declared if document.source.path]
+    found = [_built_from(document, built) or _prefix(document, config_maps) for document in files]
+    in_files = {document.name for document in files}
+    return [*found, *(prefix for prefix in built if prefix.document.name not in in_files)]
+
+
+def _built_from(document: Document, built: Iterable[Prefix]) -> Prefix | None:
+    twins = [prefix for prefix in built if prefix.document.name == document.name]
+    if not twins:
+        return None
+    declared = _declared(document)
+    if len({twin.digest for twin in twins}) > 1 or twins[0].version != declared.version:
+        raise ManifestError(
+            f"{document.source.name}: standard input has another PromptPrefix {document.name!r}"
+            " than the one that is built from this file: give both of the same build."
+        )
+    return Prefix(document, declared.version, declared.digest, twins[0].digest)
 
 
 def _prefix(document: Document, config_maps: Mapping[tuple[str, str], Document]) -> Prefix:
@@ -154,31 +183,36 @@ def _prefix(document: Document, config_maps: Mapping[tuple[str, str], Document])
         found = config_maps.get((document.namespace, name)) or config_maps.get(("", name))
         return None if found is None else config_map_data(found.body)
 
-    spec = document.body.get("spec")
-    where = f"{document.source.name}: PromptPrefix {document.name!r}"
-    if not isinstance(spec, dict) or not isinstance(spec.get("version"), str):
-        raise ManifestError(f"{where}: spec.version is missing, or not a text: name the version.")
+    spec = _declared(document)
     try:
-        digest = digest_of(
-            resolve(
-                ContentSource.model_validate(spec.get("content")),
-                lookup,
-                ttl=spec.get("ttl", "5m"),
-                provider=spec.get("provider", "anthropic"),
-            )
-        )
+        declared = resolve(spec.content, lookup, ttl=spec.ttl, provider=spec.provider)
+        return Prefix(document, spec.version, spec.digest, digest_of(declared))
     except MissingReferenceError as error:
         raise ManifestError(
-            f"{where}: {error} (Looked for in the documents given: name its file with another -f.)"
+            f"{document.place}: {error}"
+            " (Looked for in the documents given: name its file with another -f.)"
         ) from error
+    except HeadwaterError as error:
+        raise ManifestError(f"{document.place}: {error}") from error
+
+
+class _Spec(Model):
+    """The part of a PromptPrefix that its digest depends on, and where the digest stands."""
+
+    version: str
+    digest: str | None = None
+    provider: Literal["anthropic"] = "anthropic"
+    ttl: TTL = "5m"
+    content: ContentSource
+
+
+def _declared(document: Document) -> _Spec:
+    try:
+        return _Spec.model_validate(document.body.get("spec"))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(["spec.content", *map(str, first["loc"])])
-        raise ManifestError(f"{where}: {place}: {first['msg']}.") from error
-    except HeadwaterError as error:
-        raise ManifestError(f"{where}: {error}") from error
-    declared = spec.get("digest")
-    return Prefix(document, spec["version"], None if declared is None else str(declared), digest)
+        where = ".".join(["spec", *map(str, first["loc"])])
+        raise ManifestError(f"{document.place}: {where}: {first['msg']}.") from error
 
 
 def written(source: Source, found: Iterable[Prefix]) -> str:
@@ -196,27 +230,33 @@ def written(source: Source, found: Iterable[Prefix]) -> str:
 
 def _edit(prefix: Prefix, text: str) -> tuple[int, int, str]:
     """Start, end and replacement, in characters."""
-    old = member(prefix.document.node, "spec", "digest")
-    if old is not None:
-        start, end = old.start_mark.index, old.end_mark.index
-        # Empty as in `digest:`, else as it was written: with these quotes or without.
-        quote = text[start] if end > start and text[start] in "'\"" else ""
-        space = " " if text[start - 1] == ":" else ""
-        if not isinstance(old, ScalarNode) or "\n" in text[start:end]:
-            raise ManifestError(
-                f"{prefix.document.source.name}:{old.start_mark.line + 1}: spec.digest is not one"
-                " line of text: remove it, and run this again."
-            )
-        return start, end, f"{space}{quote}{prefix.digest}{quote}"
     spec = member(prefix.document.node, "spec")
     assert isinstance(spec, MappingNode)  # noqa: S101 - a version was read from it
-    key, version = next(pair for pair in spec.value if pair[0].value == "version")
+    keys = {key.value: (key, value) for key, value in spec.value}
+    if "digest" in keys:
+        return _replaced(prefix, *keys["digest"], text)
+    key, version = keys["version"]
     end = version.end_mark.index
     if spec.flow_style:
-        return end, end, f", digest: {prefix.digest}"
+        quote = '"' if text[key.start_mark.index] == '"' else ""  # JSON
+        return end, end, f", {quote}digest{quote}: {quote}{prefix.digest}{quote}"
     line_end = text.find("\n", end)
     newline = "\r\n" if "\r\n" in text else "\n"
     indent = text[key.start_mark.index - key.start_mark.column : key.start_mark.index]
     if line_end < 0:
         return len(text), len(text), f"{newline}{indent}digest: {prefix.digest}"
     return line_end + 1, line_end + 1, f"{indent}digest: {prefix.digest}{newline}"
+
+
+def _replaced(prefix: Prefix, key: Node, old: Node, text: str) -> tuple[int, int, str]:
+    start, end = old.start_mark.index, old.end_mark.index
+    if start == end:  # nothing behind the colon, but perhaps a comment
+        start = text.index(":", key.end_mark.index) + 1
+        return start, start, f" {prefix.digest}"
+    if not isinstance(old, ScalarNode) or "\n" in text[start:end]:
+        raise ManifestError(
+            f"{prefix.document.source.name}:{old.start_mark.line + 1}: spec.digest is not one line"
+            " of text: remove it, and run this again."
+        )
+    quote = text[start] if text[start] in "'\"" else ""
+    return start, end, f"{quote}{prefix.digest}{quote}"

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ruamel.yaml.composer import Composer
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.main import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -56,6 +56,13 @@ class _Resolver(VersionedResolver):
 
 class _Composer(Composer):
     warn_double_anchors = False  # YAML allows it, and so does kubectl
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        event = self.parser.peek_event()
+        if event.tag == "!":  # a resolver is not told of it
+            problem = "the tag ! is not read: write the value without it"
+            raise ComposerError(None, None, problem, event.start_mark)
+        return super().compose_scalar_node(anchor)
 
 
 def compose(text: str, source: str) -> Iterator[Node]:

@@ -1,7 +1,8 @@
 """`headwater digest`: so that nobody ever computes a digest by hand."""
 
-import itertools
 import json
+import sys
+from dataclasses import replace
 
 import click
 
@@ -27,24 +28,23 @@ from headwater.contract.errors import HeadwaterError
 def command(places: tuple[str, ...], output: str, *, write: bool, check: bool) -> None:
     """Print the digest of every PromptPrefix in the manifests.
 
-    References to ConfigMaps are followed within the manifests given. For prompts that kustomize
-    turns into ConfigMaps:
+    References to ConfigMaps are followed within the manifests given. Where kustomize turns
+    prompts into ConfigMaps, give what it builds, and the file that shall get the digest:
 
-        kustomize build DIR | headwater digest -f -
+        kustomize build DIR | headwater digest -f - --write -f DIR/prompt-prefix.yaml
     """
     if write and check:
         raise click.UsageError("--write and --check exclude each other.")
-    if write and "-" in places:
-        raise click.UsageError(
-            "--write needs a file to write to: give the manifest with -f FILE"
-            " (and, if it refers to ConfigMaps, their manifests with further -f)."
-        )
     try:
-        given = list(read(places, iter(click.get_binary_stream("stdin"))))
+        given = list(read(places, sys.stdin.buffer))
         found = prefixes(documents(given))
         if not found:
             raise click.ClickException("none of the manifests is a PromptPrefix.")
         if write:
+            if not any(prefix.document.source.path for prefix in found):
+                raise click.UsageError(
+                    "--write needs a file to write to: give the manifest with a further -f FILE."
+                )
             _write(given, found)
     except HeadwaterError as error:
         raise click.ClickException(str(error)) from error
@@ -73,21 +73,21 @@ def _print(found: list[Prefix], output: str) -> None:
 
 
 def _write(given: list[Source], found: list[Prefix]) -> None:
-    for source in given:
-        mine = [prefix for prefix in found if prefix.document.source is source]
-        text = written(source, mine)
-        if source.path is None or text == source.text:
-            continue
-        # The edit is made by position: read it back before it replaces what a person wrote.
-        edited = Source(source.name, source.path, text)
-        others = [other for other in given if other is not source]
-        again = prefixes(documents(itertools.chain(others, [edited])))
-        if any(prefix.declared != prefix.digest for prefix in again if prefix.document.source is edited):
-            raise click.ClickException(
-                f"{source.name}: the digest cannot be written safely: put it into spec.digest."
-            )
-        source.path.write_bytes(text.encode())
-        click.echo(f"wrote {source.name}", err=True)
+    edited = [
+        replace(source, text=written(source, [p for p in found if p.document.source is source]))
+        for source in given
+    ]
+    # The edit is made by position: read it back before it replaces what a person wrote.
+    if any(
+        prefix.declared != prefix.digest
+        for prefix in prefixes(documents(edited))
+        if prefix.document.source.path
+    ):
+        raise click.ClickException("a digest cannot be written safely: put it in by hand.")
+    for old, new in zip(given, edited, strict=True):
+        if new.path is not None and new.text != old.text:
+            new.path.write_bytes(new.text.encode())
+            click.echo(f"wrote {new.name}", err=True)
 
 
 def _check(found: list[Prefix]) -> None:

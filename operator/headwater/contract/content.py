@@ -74,6 +74,12 @@ def content(
             "a 1h marker stands after a 5m marker, which the provider refuses: give the earlier"
             " marker the longer ttl.",
         )
+    elif ttl == "1h" and "5m" in markers:
+        raise ContentError(
+            "content",
+            "ttl is 1h and a marker says 5m, which is what a marker without a ttl means: what is"
+            " taken for warm for an hour would be cold; give both the same ttl.",
+        )
     return Content(provider=provider, tools=tuple(checked_tools), system=tuple(checked_system))
 
 
@@ -94,7 +100,7 @@ def canonical_bytes(declared: Content) -> bytes:
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise ContentError(
             "content",
-            f"{error}; use integers up to 2^53, finite numbers and whole Unicode characters.",
+            f"{error}; use integers up to 2^53 - 1, finite numbers and whole Unicode characters.",
         ) from error
 
 

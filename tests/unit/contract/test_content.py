@@ -115,7 +115,14 @@ def test_what_json_cannot_carry_between_languages_is_refused(value: Any) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["", "sha256:", "sha256:" + "0" * 63, "sha256:" + "A" * 64, "0" * 64, "sha256:" + "0" * 64 + "\n"],
+    [
+        "",
+        "sha256:",
+        "sha256:" + "0" * 63,
+        "sha256:" + "A" * 64,
+        "0" * 64,
+        "sha256:" + "0" * 64 + "\n",
+    ],
 )
 def test_a_digest_has_one_form(text: str) -> None:
     """The error shows what was given, and how to get the right one."""

@@ -84,8 +84,8 @@ def test_a_bundle_is_written_as_in_the_vectors(vector: dict[str, Any]) -> None:
     files = {name: base64.b64decode(data) for name, data in vector["files"].items()}
     written = bundle.encode(bundle.decode(files))
     assert set(written) == set(files)
-    for name in files:
-        assert written[name] == files[name] or name.endswith(".gz")
+    for name, data in files.items():
+        assert written[name] == data or name.endswith(".gz")
 
 
 def test_conversations_get_the_revision_of_the_vectors() -> None:

@@ -1,0 +1,511 @@
+"""PromptPrefix: a shared prompt prefix as a contract, declared once by the team that owns it."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import AwareDatetime, Field, WithJsonSchema
+
+from headwater.contract.content import MARKER_BUDGET, MARKER_KEY, TTL
+from headwater.contract.route import Enforcement
+from headwater.resources.schema import (
+    ATOMIC,
+    SET,
+    Column,
+    Conditions,
+    ConfigMapSource,
+    Count,
+    Digest,
+    Duration,
+    Label,
+    Message,
+    Model,
+    ModelId,
+    Names,
+    Resource,
+    list_map,
+    rule,
+    rules,
+)
+
+PUBLISHED_LIMIT: Final = 200
+HISTORY_LIMIT: Final = 50
+
+_MARKER_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "A cache marker, as the provider takes it: what stands up to here is cached.",
+    "required": ["type"],
+    "properties": {
+        "type": {
+            "type": "string",
+            "enum": ["ephemeral"],
+            "description": "The only type that there is.",
+        },
+        "ttl": {
+            "type": "string",
+            "enum": ["5m", "1h"],
+            "default": "5m",
+            "description": "How long an unused cache entry lives.",
+        },
+    },
+}
+
+Tool = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "One tool definition, in the provider's own form and passed on as it"
+            " is (`name`, `description`, `input_schema`, …).",
+            "required": ["name"],
+            "properties": {
+                "name": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": 128,
+                    "description": "What the model calls the tool by; unique in the list.",
+                },
+                MARKER_KEY: _MARKER_SCHEMA,
+            },
+            "x-kubernetes-preserve-unknown-fields": True,
+        }
+    ),
+]
+
+
+class Owner(Model):
+    """Who answers for the prefix."""
+
+    team: Label
+    """The team that publishes it: the only one that changes its content."""
+    contact: Annotated[str, Field(max_length=253)] | None = None
+    """Where to ask: a channel, an address, a page."""
+
+
+class SystemBlock(
+    Model,
+    json_schema_extra=rules(
+        rule(
+            "has(self.text) != has(self.textFrom)",
+            "a system block has either text or textFrom: keep one of them",
+        ),
+        rule(
+            "!has(self.text) || size(self.text) > 0",
+            "the text is empty, which the provider refuses: write it, or remove the block",
+        ),
+    ),
+):
+    """One block of the system prompt."""
+
+    text: Annotated[str, Field(max_length=1 << 20)] | None = None
+    """The text. Not one byte of it is changed: a trailing blank is a trailing blank."""
+    text_from: ConfigMapSource | None = None
+    """Where the text lies, instead of `text`."""
+    cache_control: Annotated[
+        dict[str, Any] | None, WithJsonSchema(_MARKER_SCHEMA), Field(alias=MARKER_KEY)
+    ] = None
+    """A cache marker. Without any marker in the content, Headwater puts one at the end of the
+    tools and one at the end of the system blocks."""
+
+
+def _counted(part: str) -> str:
+    return f"(has(self.{part}) ? self.{part}.filter(x, has(x.{MARKER_KEY})).size() : 0)"
+
+
+def _ttls(part: str) -> str:
+    marked = f"self.{part}.filter(x, has(x.{MARKER_KEY}))"
+    return f"(has(self.{part}) ? {marked}.map(x, x.{MARKER_KEY}.ttl) : [])"
+
+
+class ContentSource(
+    Model,
+    json_schema_extra=rules(
+        rule(
+            "!(has(self.tools) && has(self.toolsFrom))",
+            "tools and toolsFrom are both given: keep one of them",
+        ),
+        rule(
+            "has(self.toolsFrom) || (has(self.tools) && size(self.tools) > 0)"
+            " || (has(self.system) && size(self.system) > 0)",
+            "tools and system are both empty: declare at least one",
+        ),
+        rule(
+            f"{_counted('tools')} + {_counted('system')} <= {MARKER_BUDGET}",
+            f"a contract has at most {MARKER_BUDGET} cache markers: keep the one on the last tool"
+            " and the one on the last system block; the provider's other 2 belong to the teams",
+        ),
+        rule(
+            f"{_ttls('tools')} + {_ttls('system')} != ['5m', '1h']",
+            "a 1h marker stands after a 5m marker, which the provider refuses:"
+            " give the earlier marker the longer ttl",
+        ),
+    ),
+):
+    """What every consumer sends, in the provider's order: the tools, then the system blocks."""
+
+    tools: Annotated[tuple[Tool, ...], Field(max_length=128, json_schema_extra=ATOMIC)] | None = (
+        None
+    )
+    """The tools that every consumer has."""
+    tools_from: ConfigMapSource | None = None
+    """Where the tools lie, instead of `tools`: a JSON list."""
+    system: (
+        Annotated[tuple[SystemBlock, ...], Field(max_length=32, json_schema_extra=ATOMIC)] | None
+    ) = None
+    """The system prompt, block by block."""
+
+
+class LabelRequirement(
+    Model,
+    json_schema_extra=rules(
+        rule(
+            "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+            "In and NotIn need values, Exists and DoesNotExist take none",
+        )
+    ),
+):
+    """A condition on one label."""
+
+    key: Annotated[str, Field(min_length=1, max_length=317)]
+    """The label's key."""
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    """How the label's value relates to `values`."""
+    values: Annotated[
+        tuple[Annotated[str, Field(max_length=63)], ...],
+        Field(max_length=64, json_schema_extra=ATOMIC),
+    ] = ()
+    """The values of `In` and `NotIn`."""
+
+
+class LabelSelector(Model):
+    """Kubernetes' label selector: all conditions must hold, and an empty one selects all."""
+
+    match_labels: Annotated[
+        dict[str, Annotated[str, Field(max_length=63)]],
+        Field(max_length=32, default_factory=dict),
+    ]
+    """Labels that must be there with these values."""
+    match_expressions: Annotated[
+        tuple[LabelRequirement, ...], Field(max_length=32, json_schema_extra=ATOMIC)
+    ] = ()
+    """Further conditions on labels."""
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether an object with these labels is selected."""
+        return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
+            _holds(requirement, labels) for requirement in self.match_expressions
+        )
+
+
+def _holds(requirement: LabelRequirement, labels: Mapping[str, str]) -> bool:
+    match requirement.operator:
+        case "In":
+            return labels.get(requirement.key) in requirement.values
+        case "NotIn":  # as in Kubernetes, an absent label is not in anything
+            return labels.get(requirement.key) not in requirement.values
+        case "Exists":
+            return requirement.key in labels
+        case "DoesNotExist":
+            return requirement.key not in labels
+
+
+class Consumers(Model):
+    """Who gets the prefix."""
+
+    namespace_selector: LabelSelector
+    """The namespaces that get the bundle, by their labels."""
+
+
+class Pause(Model):
+    """A wait between two weights."""
+
+    duration: Duration | None = None
+    """How long, like `10m`; without it, until `approvedDigest` names the candidate."""
+
+
+class Step(
+    Model,
+    json_schema_extra=rules(
+        rule(
+            "has(self.setWeight) != has(self.pause)",
+            "a step is either setWeight or pause: write two steps",
+        )
+    ),
+):
+    """One step of a canary."""
+
+    set_weight: Annotated[int, Field(ge=1, le=100)] | None = None
+    """The percentage of new conversations that the candidate gets from here on."""
+    pause: Pause | None = None
+    """Stay at this weight for a while."""
+
+
+class Analysis(Model):
+    """What a candidate must show before it goes on."""
+
+    min_hit_rate: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """The share of eligible requests that must read the cache; below it the candidate goes back.
+    A request is eligible when its lane was warm before it was sent."""
+    min_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    """Eligible requests that a step must have seen before it is judged."""
+
+
+_WEIGHTS: Final = "self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight)"
+
+
+class Rollout(
+    Model,
+    json_schema_extra=rules(
+        rule(
+            "self.strategy != 'Immediate' || !has(self.steps)",
+            "Immediate takes no steps: remove steps, or choose the strategy Canary",
+        ),
+        rule(
+            f"!has(self.steps) || ({_WEIGHTS}.isSorted() && self.steps.all(s, !has(s.setWeight) ||"
+            " self.steps.exists_one(t, has(t.setWeight) && t.setWeight == s.setWeight)))",
+            "each setWeight must be greater than the one before: a candidate only gains share,"
+            " and goes back at once where it fails",
+            field_path=".steps",
+        ),
+    ),
+):
+    """How a new version replaces the stable one."""
+
+    strategy: Literal["Canary", "Immediate"] = "Canary"
+    """`Canary` goes by steps and on evidence; `Immediate` replaces the stable version at once."""
+    steps: Annotated[tuple[Step, ...], Field(max_length=20, json_schema_extra=ATOMIC)] | None = None
+    """The steps of a canary, in order; after the last one the candidate becomes stable.
+    Without steps: 10 %, then 50 %."""
+    analysis: Annotated[Analysis, Field(default_factory=Analysis)]
+    """What a candidate must show before it goes on."""
+    approval: Literal["Automatic", "Required"] = "Automatic"
+    """Whether promotion waits, after the last step, for `approvedDigest`."""
+    approved_digest: Digest | None = None
+    """The approval: the digest of the candidate. It names the exact bytes, so it holds for them
+    alone and need not be taken back."""
+
+    @property
+    def canary_steps(self) -> tuple[Step, ...]:
+        """The steps that a canary takes."""
+        if self.steps is None:
+            return (Step(set_weight=10), Step(set_weight=50))
+        return self.steps
+
+
+class PromptPrefixSpec(Model):
+    """What the owner declares. Headwater never writes it."""
+
+    owner: Owner
+    """Who answers for the prefix."""
+    version: Label
+    """The name of this content, for people. Once published it is bound to its digest for ever:
+    changed content is a new version."""
+    digest: Digest
+    """The sha256 of the content's canonical bytes, from `headwater digest`. Content that hashes
+    otherwise is never served."""
+    provider: Literal["anthropic"] = "anthropic"
+    """Whose API the content is for."""
+    models: Annotated[
+        tuple[ModelId, ...], Field(min_length=1, max_length=16, json_schema_extra=SET)
+    ]
+    """The models that consumers may use: every model has a cache of its own."""
+    ttl: TTL = "5m"
+    """How long an unused cache entry lives: the `ttl` of the markers that Headwater places."""
+    content: ContentSource
+    """What every consumer sends."""
+    consumers: Consumers
+    """Who gets the prefix."""
+    enforcement: Enforcement = "Enforce"
+    """`Enforce` refuses a request that would break the shared prefix; `Observe` passes it on
+    untouched and counts it."""
+    rollout: Annotated[Rollout, Field(default_factory=Rollout)]
+    """How a new version replaces the stable one."""
+    suspend: bool = False
+    """Stand still: consumers keep what they have, and nothing is published or moved."""
+    retry: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Raise it to try a version again that was rolled back."""
+    revision_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
+    """How many former revisions are kept for a way back."""
+
+
+class Revision(Model):
+    """A published version."""
+
+    version: Annotated[str, Field(max_length=128)]
+    """Its name."""
+    digest: Digest
+    """Its exact bytes."""
+
+
+class StableRevision(Revision):
+    """The version that consumers get."""
+
+    config_map: Annotated[str, Field(max_length=253)]
+    """The immutable ConfigMap that holds its bytes."""
+    promoted_at: AwareDatetime
+    """When it became stable."""
+    hit_rate: Annotated[str, Field(max_length=16)] | None = None
+    """The share of its eligible requests that read the cache, like `98%`."""
+
+
+class Verdict(Model):
+    """What the evidence says about the candidate."""
+
+    result: Literal["Waiting", "Pass", "RollBack"]
+    """`Pass` lets the rollout go on, `RollBack` ends it, `Waiting` waits for more evidence."""
+    reason: Message
+    """Why, in a sentence."""
+    at: AwareDatetime
+    """When this was found."""
+
+
+class Evidence(Model):
+    """What one model's traffic showed since the step began."""
+
+    model: ModelId
+    """The model."""
+    hits: Count
+    """Eligible requests that read the contract from the cache."""
+    misses: Count
+    """Eligible requests that did not."""
+    errors: Count = 0
+    """Requests that the provider answered with an error."""
+
+
+class CandidateRevision(Revision):
+    """The version that is being canaried."""
+
+    config_map: Annotated[str, Field(max_length=253)]
+    """The immutable ConfigMap that holds its bytes."""
+    weight: Annotated[int, Field(ge=0, le=100)]
+    """The percentage of new conversations that get it."""
+    step: Annotated[int, Field(ge=0, le=20)]
+    """The index of the current step, from 0."""
+    started_at: AwareDatetime
+    """When the canary began."""
+    step_started_at: AwareDatetime
+    """When the current step began."""
+    verdict: Verdict | None = None
+    """What the evidence says so far."""
+    evidence: Annotated[
+        tuple[Evidence, ...], Field(max_length=16, json_schema_extra=list_map("model"))
+    ] = ()
+    """What its traffic showed since the current step began, by model."""
+
+
+class RolledBackRevision(Revision):
+    """The version that failed last; it is not tried again until `spec.retry` rises."""
+
+    retry: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """`spec.retry` when it failed."""
+    reason: Message
+    """Why it failed."""
+    at: AwareDatetime
+    """When it was taken back."""
+
+
+class HistoryEntry(Revision):
+    """Something that happened to a version."""
+
+    event: Annotated[str, Field(max_length=63)]
+    """What happened, in one word."""
+    reason: Message = ""
+    """Why."""
+    at: AwareDatetime
+    """When."""
+
+
+class ConsumerCounts(Model):
+    """How many consumers there are."""
+
+    namespaces: Count
+    """Namespaces that have the bundle."""
+
+
+Phase = Literal[
+    "Pending", "Progressing", "Paused", "AwaitingApproval", "Stable", "RolledBack", "Degraded"
+]
+
+
+class PromptPrefixStatus(Model):
+    """What Headwater found and did."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """The generation of the spec that this status is about."""
+    phase: Phase | None = None
+    """Where the prefix stands, in one word."""
+    message: Message | None = None
+    """Where the prefix stands, in a sentence."""
+    epoch: Annotated[int, Field(ge=0, le=2**53)] = 0
+    """How often the route changed; consumers carry it, so it tells who follows."""
+    stable: StableRevision | None = None
+    """The version that consumers get."""
+    candidate: CandidateRevision | None = None
+    """The version that is being canaried."""
+    rolled_back: RolledBackRevision | None = None
+    """The version that failed last."""
+    history: Annotated[
+        tuple[HistoryEntry, ...], Field(max_length=HISTORY_LIMIT, json_schema_extra=ATOMIC)
+    ] = ()
+    """What happened, oldest first."""
+    published: Annotated[
+        tuple[Revision, ...],
+        Field(max_length=PUBLISHED_LIMIT, json_schema_extra=list_map("version")),
+    ] = ()
+    """Every version that was ever published: what binds a version to its digest."""
+    consumers: ConsumerCounts | None = None
+    """How many consumers there are."""
+    hit_rate: Annotated[str, Field(max_length=16)] | None = None
+    """The share of eligible requests that read the cache, like `98%`."""
+    conditions: Conditions = ()
+    """Ready, Reconciling and Stalled (as kstatus reads them), DigestVerified, Cacheable,
+    Approved."""
+
+
+_REUSED: Final = "p.version == self.spec.version && p.digest != self.spec.digest"
+
+
+class PromptPrefix(
+    Resource,
+    json_schema_extra=rules(
+        rule(
+            # Only a change of the spec is judged, by what was published before it: else a status
+            # that is a moment late could never be written again.
+            "(self.spec.version == oldSelf.spec.version && self.spec.digest == oldSelf.spec.digest)"
+            " || !has(oldSelf.status) || !has(oldSelf.status.published)"
+            f" || !oldSelf.status.published.exists(p, {_REUSED})",
+            "this version was published with another digest and is bound to it:"
+            " publish the changed content as a new version",
+            field_path=".spec.digest",
+            message_expression="'version ' + self.spec.version + ' was published with another"
+            " digest and is bound to it (status.published):"
+            " publish the changed content as a new version'",
+        ),
+        rule(
+            "size(self.metadata.name) <= 63",
+            "the name becomes a label: it takes at most 63 characters",
+        ),
+    ),
+):
+    """A shared prompt prefix as a contract: declared once, published by digest, sent to the byte
+    or not at all."""  # noqa: D205, D209 - the text of the CRD
+
+    names: ClassVar[Names] = Names(
+        kind="PromptPrefix",
+        plural="promptprefixes",
+        short="pp",
+        columns=(
+            Column("Owner", ".spec.owner.team"),
+            Column("Stable", ".status.stable.version"),
+            Column("Candidate", ".status.candidate.version"),
+            Column("Weight", ".status.candidate.weight", type="integer"),
+            Column("Phase", ".status.phase"),
+            Column("Hit-Rate", ".status.hitRate"),
+            Column("Age", ".metadata.creationTimestamp", type="date"),
+            Column("Message", ".status.message", wide=True),
+        ),
+    )
+
+    spec: PromptPrefixSpec
+    """What the owner declares. Headwater never writes it."""
+    status: Annotated[PromptPrefixStatus, Field(default_factory=PromptPrefixStatus)]
+    """What Headwater found and did."""
