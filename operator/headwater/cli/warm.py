@@ -104,14 +104,14 @@ def command(
             base_url=base_url,
             time_limit=time_limit,
         )
+        lanes = asyncio.run(job.warm(run, key_files, models))
     except BundleError as error:
         message = f"the bundle in {directory} cannot be used: {error}"
         _write(report_file, Report(message=message))
         raise click.ClickException(message) from error
-    lanes = asyncio.run(job.warm(run, key_files, models))
     _write(report_file, Report(lanes))
     if output == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(lanes), indent=2).decode())
+        click.echo(msgspec.json.format(msgspec.json.encode(lanes, enc_hook=str), indent=2).decode())
     else:
         for lane in lanes:
             click.echo(_line(lane))

@@ -8,8 +8,7 @@ and one changed byte is a cache miss. It knows no HTTP, no clock and no state.
 """
 
 import hashlib
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -19,10 +18,17 @@ import msgspec
 from headwater.contract.content import FORMAT, MARKER_KEY, TTL
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError, HeadwaterError
-
-MARKER_LIMIT: Final = 4
-"""Cache markers that the provider takes in one request, the top-level one included
-(platform.claude.com/docs/en/build-with-claude/prompt-caching, as of 2026-08-22)."""
+from headwater.contract.markers import (
+    ABSENT,
+    MARKER_LIMIT,
+    Marker,
+    decode_messages,
+    kind,
+    ttl_of,
+    ttls_of_blocks,
+    ttls_of_messages,
+    ttls_of_top_level,
+)
 
 TTL_SECONDS: Final[Mapping[TTL, float]] = {"5m": 300.0, "1h": 3600.0}
 """The provider counts a TTL from the start of a request."""
@@ -192,7 +198,10 @@ def prepare(canonical: bytes) -> PreparedContract:
     try:
         document = msgspec.json.decode(canonical, type=_Document)
         tools, system = bytes(document.tools)[1:-1], bytes(document.system)[1:-1]
-        tool_ttls, system_ttls = tuple(_ttls(document.tools)), tuple(_ttls(document.system))
+        tool_ttls, system_ttls = (
+            tuple(ttls_of_blocks(document.tools)),
+            tuple(ttls_of_blocks(document.system)),
+        )
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{digest} is no contract ({error}): publish it again.") from error
     if document.format != FORMAT:
@@ -217,8 +226,8 @@ def splice(request: Request, contract: PreparedContract, models: Collection[str]
     system, own_system_ttls = _team_system(request.fields.get("system"))
     ttls = [*contract.tool_ttls, *own_tool_ttls, *contract.system_ttls, *own_system_ttls]
     try:
-        ttls += _message_ttls(request.fields.get("messages"))
-        ttls += _top_level_ttl(request.fields.get(MARKER_KEY))
+        ttls += ttls_of_messages(request.fields.get("messages", ABSENT))
+        ttls += ttls_of_top_level(request.fields.get(MARKER_KEY, _NULL))
     except (msgspec.MsgspecError, RecursionError) as error:
         raise RefusalError(
             Reason.MALFORMED,
@@ -248,31 +257,13 @@ def splice(request: Request, contract: PreparedContract, models: Collection[str]
     return Spliced(body=b"".join((*parts, b"}")), own_markers=own)
 
 
-_ABSENT: Final = msgspec.Raw()
-"""A field that is not there. `Raw | None` would not do: msgspec then decodes null alone."""
-
-
-class _Marker(msgspec.Struct):
-    ttl: str | None = None
-
-
-class _Block(msgspec.Struct):
-    """A block, seen only where a marker can stand: itself, its content, its source's content."""
-
-    cache_control: _Marker | None = None
-    content: msgspec.Raw = _ABSENT
-    source: msgspec.Raw = _ABSENT
-
-
-class _Message(msgspec.Struct):
-    role: str = ""
-    content: msgspec.Raw = _ABSENT
+_NULL: Final = msgspec.Raw(b"null")
 
 
 class _Tool(msgspec.Struct):
     name: str = ""
     defer_loading: bool = False
-    cache_control: _Marker | None = None
+    cache_control: Marker | None = None
 
 
 class _Metadata(msgspec.Struct):
@@ -290,61 +281,9 @@ class _Document(msgspec.Struct):
 
 
 _decode_top: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_blocks: Final = msgspec.json.Decoder(list[_Block]).decode
-_decode_block: Final = msgspec.json.Decoder(_Block).decode
-_decode_messages: Final = msgspec.json.Decoder(list[_Message]).decode
 _decode_tools: Final = msgspec.json.Decoder(list[_Tool]).decode
-_decode_marker: Final = msgspec.json.Decoder(_Marker | None).decode
 _decode_metadata: Final = msgspec.json.Decoder(_Metadata).decode
 _decode_output_config: Final = msgspec.json.Decoder(_OutputConfig).decode
-
-_ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:5[fF]|6[0-9a-fA-F]|7[0-9a-fA-F])")
-"""An escaped lower-case letter or underscore: JSON can spell `cache_control` with these."""
-
-
-def _may_hold_marker(raw: msgspec.Raw) -> bool:
-    """Whether decoding is worth it; False is certain, True is not."""
-    data = bytes(raw)
-    return MARKER_KEY.encode() in data or (
-        b"\\u00" in data and _ESCAPED_LETTER.search(data) is not None
-    )
-
-
-def _ttls(content: msgspec.Raw) -> Iterator[str]:
-    """TTLs of the markers in a content, in the provider's order: a block's parts, then itself."""
-    if not _may_hold_marker(content):
-        return
-    kind = _kind(content)
-    if kind == b"[":
-        blocks = _decode_blocks(content)
-    elif kind == b"{":  # results of server tools hold one object
-        blocks = [_decode_block(content)]
-    else:
-        return
-    for block in blocks:
-        yield from _ttls(block.content)
-        if _kind(block.source) == b"{":
-            yield from _ttls(_decode_block(block.source).content)
-        yield from _own_ttl(block.cache_control)
-
-
-def _own_ttl(marker: _Marker | None) -> tuple[str, ...]:
-    return () if marker is None else (marker.ttl or "5m",)
-
-
-def _message_ttls(messages: msgspec.Raw | None) -> Iterator[str]:
-    if messages is None or not _may_hold_marker(messages):
-        return
-    for message in _decode_messages(messages):
-        yield from _ttls(message.content)
-
-
-def _top_level_ttl(marker: msgspec.Raw | None) -> tuple[str, ...]:
-    return () if marker is None else _own_ttl(_decode_marker(marker))
-
-
-def _kind(raw: msgspec.Raw) -> bytes:
-    return bytes(memoryview(raw)[:1])
 
 
 def _array(contract: bytes, team: bytes) -> bytes:
@@ -356,7 +295,7 @@ def _elements(raw: msgspec.Raw) -> bytes:
 
 
 def _text(raw: msgspec.Raw) -> str | None:
-    if _kind(raw) != b'"':
+    if kind(raw) != b'"':
         return None
     try:
         return msgspec.json.decode(raw, type=str)
@@ -376,7 +315,7 @@ def _check_model(request: Request, models: Collection[str]) -> None:
 
 
 def _team_tools(raw: msgspec.Raw | None) -> tuple[bytes, list[str]]:
-    if raw is None or _kind(raw) == b"n":
+    if raw is None or kind(raw) == b"n":
         return b"", []
     try:
         tools = _decode_tools(raw)
@@ -394,20 +333,20 @@ def _team_tools(raw: msgspec.Raw | None) -> tuple[bytes, list[str]]:
             " consumers share: give them defer_loading: true, or ask the prefix's owner to take"
             " them into the contract.",
         )
-    return _elements(raw), [ttl for tool in tools for ttl in _own_ttl(tool.cache_control)]
+    return _elements(raw), [ttl for tool in tools for ttl in ttl_of(tool.cache_control)]
 
 
 def _team_system(raw: msgspec.Raw | None) -> tuple[bytes, list[str]]:
-    if raw is None or _kind(raw) == b"n":
+    if raw is None or kind(raw) == b"n":
         return b"", []
-    if _kind(raw) == b'"':
+    if kind(raw) == b'"':
         text = bytes(raw)
         # The provider takes an empty string, but refuses an empty block.
         return (b"", []) if text == b'""' else (b'{"type":"text","text":' + text + b"}", [])
     try:
-        if _kind(raw) != b"[":
+        if kind(raw) != b"[":
             raise msgspec.ValidationError("neither a string nor a list")
-        return _elements(raw), list(_ttls(raw))
+        return _elements(raw), list(ttls_of_blocks(raw))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RefusalError(
             Reason.MALFORMED,
@@ -438,7 +377,7 @@ def _check_order(ttls: list[str]) -> None:
 
 def _fingerprint(raw: msgspec.Raw | None) -> str:
     """A short name for a small value, however it is spaced and ordered."""
-    if raw is None or _kind(raw) == b"n":
+    if raw is None or kind(raw) == b"n":
         return ""
     try:
         value = msgspec.json.decode(raw)
@@ -448,7 +387,7 @@ def _fingerprint(raw: msgspec.Raw | None) -> str:
 
 
 def _effort(raw: msgspec.Raw | None) -> str:
-    if raw is None or _kind(raw) != b"{":
+    if raw is None or kind(raw) != b"{":
         return ""
     try:
         return _decode_output_config(raw).effort or ""
@@ -464,7 +403,7 @@ def _first_user_message(messages: msgspec.Raw | None) -> str:
     if messages is None:
         return ""
     try:
-        first = next((each for each in _decode_messages(messages) if each.role == "user"), None)
+        first = next((each for each in decode_messages(messages) if each.role == "user"), None)
         if first is None:
             return ""
         content = msgspec.json.decode(first.content)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import kopf
 
-from headwater.cluster import PROMPT_PREFIX, ApiError, Cluster
+from headwater.cluster import PROMPT_PREFIX, ApiError, Cluster, NotFoundError
 from headwater.cluster.kubernetes import KubernetesCluster
 from headwater.controller.events import Recorder
 from headwater.controller.objects import ROLE_LABEL
@@ -79,7 +79,11 @@ async def _run(cluster: Cluster, options: Options, clock: Callable[[], datetime]
     watcher = Watcher(store, queue.add)
     # Everything is known before anything is decided: a namespace not seen yet must not look
     # like one that is no longer selected.
-    await watcher.list_all(cluster)
+    try:
+        await watcher.list_all(cluster)
+    except NotFoundError as error:
+        message = f"the custom resources are not installed: apply crds/ first ({error})"
+        raise NotFoundError(error.status, message) from error
     _log.info(
         "knows %d prefixes, %d namespaces, %d warmers",
         len(store.prefixes),

@@ -1,6 +1,8 @@
-"""An Anthropic-compatible server whose prompt caching behaves as the provider's does.
+"""An Anthropic-compatible server that models prompt caching: for demos, tests and users' CI.
 
-For demos, tests and the CI of users: it costs nothing, needs no key, and its clock can be moved.
-What it models and where that was read stands in docs/simulator.md. It never stands in for the
-provider in production, and it keeps no key, only a hash of it.
+It exists so that what caching does to a bill can be seen without a key, a network or a wait.
+It never calls a provider, never answers from a model, and never keeps or prints a key.
+
+`prompt` reads a request, `cache` decides what is read and written, both pure; `server`
+carries. What is modelled, and from which page, stands in docs/simulator.md.
 """

@@ -1,128 +1,130 @@
-"""The provider's prompt cache, as its documentation and careful measurements describe it.
+"""The provider's prompt cache as a pure model: positions in, usage out, time an argument.
 
-Pure: the time is an argument. An entry is the hash of everything up to a marked block. A request
-first looks (from each marker back over at most 20 positions), is billed for what it found and
-what it will leave behind, and writes once its answer begins: not before, so that requests which
-start together all pay.
+It knows prefixes by their hash alone. Two steps because that is what the provider does: a
+request reads when it starts, but what it writes can be read only once its answer begins,
+so identical cold requests that start together all write.
 
-Source: platform.claude.com/docs/en/build-with-claude/prompt-caching, as of 2026-08-22.
+Source of the rules: platform.claude.com/docs/en/build-with-claude/prompt-caching, as of
+2026-08-22, and later excerpts of the same page; docs/simulator.md has them row by row.
 """
 
-import hashlib
-from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from headwater.providers.usage import Usage
-from headwater.simulator.prompt import Prompt
 
 LOOK_BACK: Final = 20
-"""Positions that a marker looks back over, its own included."""
-TTL_SECONDS: Final = {"5m": 300.0, "1h": 3600.0}
-_ENTRIES: Final = 100_000
-"""Entries kept; the longest unused go first."""
+"""Positions that a marker looks at, its own included."""
+
+TTL_SECONDS: Final = {"5m": 300, "1h": 3600}
 
 
-@dataclass(slots=True)
-class _Entry:
-    ttl: float
-    expires: float
+class Position(NamedTuple):
+    """The end of one block: what a cache entry could be of.
+
+    `digest` hashes the lane and everything up to here; `tokens` counts the same; `step` is
+    the number that look-back counts in, shared by consecutive tool calls or tool results;
+    `ttl` is the marker's ("5m" or "1h"), None where the block is not marked.
+    """
+
+    digest: bytes
+    tokens: int
+    step: int
+    ttl: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """What a request found and will write; `began` carries the writing out."""
+class Outcome(NamedTuple):
+    """What a request read and will write: its input usage, and the entries to `commit`."""
 
     usage: Usage
-    started: float
     writes: tuple[tuple[bytes, str], ...]
+    started_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """One block's place: the hash and the tokens of all up to it, and its position."""
-
-    hash: bytes
-    tokens: int
-    position: int
-    ttl: str | None
+class _Entry(NamedTuple):
+    ttl: str
+    expires_at: float
 
 
-class Cache:
-    """All lanes of one provider."""
+class PromptCache:
+    """Entries of all lanes (a lane is part of every digest), bounded in number.
 
-    def __init__(self) -> None:
-        """Start cold."""
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+    Above `max_entries` the oldest written goes first.
+    """
 
-    def look_up(self, prompt: Prompt, now: float) -> Lookup:
-        """What a request that starts now reads and will write.
+    def __init__(self, max_entries: int = 100_000) -> None:
+        self._entries: dict[bytes, _Entry] = {}
+        self._max_entries = max_entries
 
-        What is read lives on from the start of this request. `now` is in seconds.
-        """
-        places = list(_places(prompt))
-        minimum = prompt.facts.min_cacheable_tokens
-        marked = [place for place in places if place.ttl is not None and place.tokens >= minimum]
-        read = 0
-        for marker in marked:
-            found = self._find(places, marker, now)
-            if found is not None:
-                read = max(read, found.tokens)
-                entry = self._entries[found.hash]
-                entry.expires = now + entry.ttl
-                self._entries.move_to_end(found.hash)
-        new = [place for place in marked if place.tokens > read]
-        hour = max((place.tokens for place in new if place.ttl == "1h"), default=read)
-        last = max((place.tokens for place in new), default=read)
-        return Lookup(
-            usage=Usage(
-                uncached=prompt.tokens - last,
-                cache_read=read,
-                cache_write_1h=hour - read,
-                cache_write_5m=last - hour,
-            ),
-            started=now,
-            writes=tuple((place.hash, str(place.ttl)) for place in new),
-        )
-
-    def began(self, lookup: Lookup) -> None:
-        """The answer begins: what it wrote can be read, and lives from the request's start."""
-        for key, ttl in lookup.writes:
-            seconds = TTL_SECONDS[ttl]
-            self._entries[key] = _Entry(seconds, lookup.started + seconds)
-            self._entries.move_to_end(key)
-        while len(self._entries) > _ENTRIES:
-            self._entries.popitem(last=False)
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget every entry."""
         self._entries.clear()
 
-    def _find(self, places: list[_Place], marker: _Place, now: float) -> _Place | None:
-        """The longest entry that this marker reaches."""
-        for place in reversed(places):
-            if place.position > marker.position or place.tokens > marker.tokens:
-                continue
-            if marker.position - place.position >= LOOK_BACK:
+    def begin(self, positions: Sequence[Position], minimum: int, now: float) -> Outcome:
+        """Read for a request that starts at `now` (seconds); reading refreshes what was read.
+
+        `minimum` is the model's least cacheable number of tokens: a marker on a shorter
+        prefix silently does nothing.
+        """
+        total = positions[-1].tokens if positions else 0
+        marked = [
+            index
+            for index, position in enumerate(positions)
+            if position.ttl is not None and position.tokens >= minimum
+        ]
+        if not marked:
+            return Outcome(Usage(uncached=total), (), now)
+        hits = [self._hit(positions, index, now) for index in marked]
+        read = max((positions[hit].tokens for hit in hits if hit is not None), default=0)
+        hour = max((positions[i].tokens for i in marked if positions[i].ttl == "1h"), default=0)
+        last = positions[marked[-1]].tokens
+        # The provider's rule for mixed TTLs: read up to the highest hit, then an hour's write
+        # up to the last 1h marker, then a five minutes' write up to the last marker.
+        usage = Usage(
+            uncached=total - last,
+            cache_read=read,
+            cache_write_1h=max(hour - read, 0),
+            cache_write_5m=last - max(hour, read),
+        )
+        writes = tuple(
+            (positions[index].digest, ttl)
+            for index, hit in zip(marked, hits, strict=True)
+            if hit != index and (ttl := positions[index].ttl) is not None
+        )
+        return Outcome(usage, writes, now)
+
+    def commit(self, outcome: Outcome) -> None:
+        """Make what a request wrote readable: call it when its answer begins.
+
+        The time to live still counts from the start of the request.
+        """
+        for digest, ttl in outcome.writes:
+            self._refresh(digest, ttl, outcome.started_at)
+        while len(self._entries) > self._max_entries:
+            del self._entries[next(iter(self._entries))]
+
+    def _hit(self, positions: Sequence[Position], marked: int, now: float) -> int | None:
+        oldest_step = positions[marked].step - LOOK_BACK + 1
+        for index in range(marked, -1, -1):
+            position = positions[index]
+            if position.step < oldest_step:
                 return None
-            entry = self._entries.get(place.hash)
-            if entry is not None and now < entry.expires:
-                return place
+            entry = self._entries.get(position.digest)
+            if entry is None:
+                continue
+            if now < entry.expires_at:
+                self._refresh(position.digest, entry.ttl, now)
+                return index
+            del self._entries[position.digest]
         return None
 
-
-def _places(prompt: Prompt) -> Iterator[_Place]:
-    running = hashlib.sha256(prompt.lane)
-    tokens, position, tier, run = 0, -1, "", ""
-    for block in prompt.blocks:
-        if block.tier != tier:
-            tier = block.tier
-            running.update(b"\0" + tier.encode() + b"\0" + prompt.keys[block.tier])
-        running.update(b"\0" + block.identity)
-        tokens += block.tokens
-        # A row of tool calls, or of their results, is one position.
-        if not (block.run and block.run == run):
-            position += 1
-        run = block.run
-        yield _Place(running.digest(), tokens, position, block.ttl)
+    def _refresh(self, digest: bytes, ttl: str, started_at: float) -> None:
+        expires_at = started_at + TTL_SECONDS[ttl]
+        entry = self._entries.pop(digest, None)
+        if entry is not None and entry.expires_at > expires_at:
+            self._entries[digest] = entry
+        else:
+            self._entries[digest] = _Entry(ttl, expires_at)

@@ -1,306 +1,249 @@
-"""What a request asks the model to read: blocks in the provider's order, and its markers.
+"""From a request body to the prompt that caching sees: positions, lane, and the refusals.
 
-Pure. The order is tools, system, messages; a block's identity is its JSON without the marker.
-Requests that the provider refuses are refused here, in its words where those are known.
+Pure. Processing order is tools, system, messages; a block's digest covers its lane and all
+that comes before it, so a changed tool loses everything and a changed message only its tail.
+What invalidates from a section on, without being a block of it, is mixed in where that
+section begins.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from headwater.providers.models import ModelFacts, lookup
-from headwater.providers.tokens import estimate_tokens
-from headwater.simulator.errors import ProviderError
+from headwater.simulator import markers as marks
+from headwater.simulator.cache import Position
+from headwater.simulator.errors import ApiError, invalid
+from headwater.simulator.tokens import block_tokens, canonical
+from headwater.simulator.validation import (
+    as_blocks,
+    check_fields,
+    check_messages,
+    check_pre_warm,
+    check_sampling,
+    check_tools,
+)
 
-Tier = Literal["tools", "system", "messages"]
-
-MARKER: Final = "cache_control"
-MARKER_LIMIT: Final = 4
-SAMPLING_REFUSED_FROM: Final = "2026-10-21"
-"""The API version under which sampling parameters are refused, even at their defaults."""
-_SAMPLING: Final = ("temperature", "top_p", "top_k")
-_UNMARKABLE: Final = ("thinking", "redacted_thinking")
-_TTLS: Final = ("5m", "1h")
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One block: where it stands, what it is, how long it is, and its marker's TTL, if any.
-
-    `run` is set for blocks of which a row counts as one position of the look-back.
-    """
-
-    tier: Tier
-    path: str
-    identity: bytes
-    tokens: int
-    ttl: str | None = None
-    run: str = ""
+_DEFAULT_EFFORT: Final = "high"
+_RUNS: Final = {"tool_use", "tool_result"}
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A whole prompt. `lane` is what keys every block's cache, `keys` what keys a tier's."""
+    """A request that the provider would accept.
+
+    `max_tokens` is 0 for a pre-warm and for a count; `tokens` is the whole prompt.
+    """
 
     facts: ModelFacts
-    blocks: tuple[Block, ...]
-    lane: bytes
-    keys: Mapping[Tier, bytes]
+    positions: tuple[Position, ...]
+    max_tokens: int
+    stream: bool
 
     @property
     def tokens(self) -> int:
-        """Tokens of all blocks."""
-        return sum(block.tokens for block in self.blocks)
+        """Tokens of the whole prompt."""
+        return self.positions[-1].tokens if self.positions else 0
 
 
-def read(body: Any, *, version: str, betas: str, workspace: str, generating: bool) -> Prompt:
-    """The prompt of a parsed request body.
+class _Block(NamedTuple):
+    section: str
+    role: str
+    body: dict[str, Any]
+    path: str
 
-    `generating` is False for count_tokens, which takes no `max_tokens`.
 
-    Raises:
-        ProviderError: the provider would refuse it.
+def read_prompt(
+    body: Mapping[str, Any],
+    *,
+    workspace: str,
+    version: str,
+    betas: frozenset[str] = frozenset(),
+    counting: bool = False,
+) -> Prompt:
+    """The prompt of a decoded body; ApiError where the provider would refuse it.
+
+    `counting` reads a body of /v1/messages/count_tokens, which has no `max_tokens`.
     """
-    if not isinstance(body, dict):
-        raise _invalid("the request body is not a JSON object")
-    facts = _model(body.get("model"))
-    if generating:
-        _check_max_tokens(body)
-    if version >= SAMPLING_REFUSED_FROM:
-        for name in _SAMPLING:
-            if name in body:
-                raise _invalid(f"{name}: Extra inputs are not permitted")
+    facts = _model(body)
+    check_fields(body, betas=betas)
+    check_sampling(body, version=version)
+    messages = check_messages(body, version=version)
+    tools = check_tools(body)
+    max_tokens = 0 if counting else _max_tokens(body)
+    if not counting and max_tokens == 0:
+        check_pre_warm(body, messages)
+    system = as_blocks(body.get("system"), "system")
     blocks = [
-        *_tools(body.get("tools"), facts),
-        *_system(body.get("system"), facts),
-        *_messages(body.get("messages"), facts),
+        *_tool_blocks(tools),
+        *(_Block("system", "system", block, f"system.{i}.") for i, block in enumerate(system)),
+        *_message_blocks(messages, keeps_thinking=facts.keeps_thinking),
     ]
-    blocks = _automatic(blocks, body.get(MARKER))
-    _check_markers(blocks)
+    ttls = _ttls(body, blocks)
+    keys = _section_keys(body, blocks, tools)
+    lane = _lane(body, facts, workspace, betas)
     return Prompt(
         facts=facts,
-        blocks=tuple(blocks),
-        lane=_encode(
-            [
-                workspace,
-                facts.id,
-                sorted({name.strip() for name in betas.split(",")} - {""}),
-                body.get("thinking"),
-                (body.get("output_config") or {}).get("effort"),
-            ]
-        ),
-        keys={
-            "tools": b"",
-            "system": _encode([body.get("speed"), _server_tools(body.get("tools"))]),
-            "messages": _encode([body.get("tool_choice"), _has_images(body.get("messages"))]),
-        },
+        positions=tuple(_positions(blocks, ttls, keys, lane, facts)),
+        max_tokens=max_tokens,
+        stream=body.get("stream") is True,
     )
 
 
-def _model(name: Any) -> ModelFacts:
-    if not isinstance(name, str):
-        raise _invalid("model: Field required")
-    facts = lookup(name)
+def _model(body: Mapping[str, Any]) -> ModelFacts:
+    model = body.get("model")
+    if model is None:
+        raise invalid("model: Field required")
+    if not isinstance(model, str):
+        raise invalid("model: Input should be a valid string")
+    facts = lookup(model)
     if facts is None:
-        raise ProviderError(404, f"model: {name}")
+        raise ApiError(404, f"model: {model}")
     return facts
 
 
-def _check_max_tokens(body: Mapping[str, Any]) -> None:
-    limit = body.get("max_tokens")
-    if not isinstance(limit, int) or isinstance(limit, bool):
-        raise _invalid("max_tokens: Field required")
-    if limit < 0:
-        raise _invalid("max_tokens: Input should be greater than or equal to 0")
-    if limit > 0:
-        return
-    # A pre-warming request generates nothing, so nothing may be asked of the generation.
-    thinking = body.get("thinking")
-    choice = body.get("tool_choice")
-    conflicts = {
-        "stream": bool(body.get("stream")),
-        "thinking.type: enabled": isinstance(thinking, dict) and thinking.get("type") == "enabled",
-        "output_config.format": "format" in (body.get("output_config") or {}),
-        "tool_choice": isinstance(choice, dict) and choice.get("type") in ("any", "tool"),
-    }
-    for name, conflicting in conflicts.items():
-        if conflicting:
-            raise _invalid(f"max_tokens: 0 cannot be combined with {name}")
-
-
-def _tools(tools: Any, facts: ModelFacts) -> Iterator[Block]:
-    if tools is None:
-        return
-    names: set[str] = set()
-    for index, tool in enumerate(_list(tools, "tools")):
-        path = f"tools.{index}"
-        if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
-            raise _invalid(f"{path}.name: Field required")
-        if tool["name"] in names:
-            raise _invalid("tools: Tool names must be unique.")
-        names.add(tool["name"])
-        if not tool.get("defer_loading"):
-            yield _block("tools", path, tool, facts)
-
-
-def _system(system: Any, facts: ModelFacts) -> Iterator[Block]:
-    if isinstance(system, str):
-        system = [{"type": "text", "text": system}] if system else []
-    for index, block in enumerate(_list(system, "system") if system is not None else ()):
-        if not isinstance(block, dict) or block.get("type") != "text":
-            raise _invalid(f"system.{index}: Input should be a text block")
-        yield _block("system", f"system.{index}", block, facts)
-
-
-def _messages(messages: Any, facts: ModelFacts) -> Iterator[Block]:
-    listed = _list(messages, "messages")
-    if not listed:
-        raise _invalid("messages: at least one message is required")
-    for index, message in enumerate(listed):
-        path = f"messages.{index}"
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in ("user", "assistant", "system"):
-            raise _invalid(f"{path}.role: Input should be 'user', 'assistant' or 'system'")
-        if index == 0 and role != "user":
-            raise _invalid('messages: first message must use the "user" role')
-        content = message.get("content")
-        if isinstance(content, str):
-            content = [{"type": "text", "text": content}]
-        for number, block in enumerate(_list(content, f"{path}.content")):
-            where = f"{path}.content.{number}"
-            if not isinstance(block, dict) or not isinstance(block.get("type"), str):
-                raise _invalid(f"{where}.type: Field required")
-            yield _block("messages", where, {"role": role, **block}, facts)
-
-
-def _block(tier: Tier, path: str, block: Mapping[str, Any], facts: ModelFacts) -> Block:
-    kind = block.get("type")
-    ttl = _ttl(block.get(MARKER), path)
-    if kind == "text":
-        text = block.get("text")
-        if not isinstance(text, str):
-            raise _invalid(f"{path}.text: Field required")
-        if not text:
-            if ttl is not None:
-                raise _invalid(f"{path}: cache_control cannot be set for empty text blocks")
-            raise _invalid(f"{tier}: text content blocks must be non-empty")
-    if ttl is not None and kind in _UNMARKABLE:
-        raise _invalid(f"{path}.cache_control: Extra inputs are not permitted")
-    nested = block.get("content") if kind == "tool_result" else None
-    if isinstance(nested, list):
-        block, ttl = _lifted(block, nested, path, ttl)
-    identity = _encode({key: value for key, value in block.items() if key != MARKER})
-    return Block(
-        tier=tier,
-        path=path,
-        identity=identity,
-        tokens=estimate_tokens(identity, facts.id),
-        ttl=ttl,
-        run=kind if kind in ("tool_use", "tool_result") else "",
-    )
-
-
-def _lifted(
-    block: Mapping[str, Any], nested: list[Any], path: str, ttl: str | None
-) -> tuple[Mapping[str, Any], str | None]:
-    """A marker inside a tool result, allowed on its last block alone, counts for the result."""
-    for index, part in enumerate(nested):
-        inner = _ttl(part.get(MARKER), path) if isinstance(part, dict) else None
-        if inner is None:
-            continue
-        if index != len(nested) - 1:
-            raise _invalid(f"{path}.content.{index}.cache_control: Extra inputs are not permitted")
-        ttl = ttl or inner
-    bare = [
-        {key: value for key, value in part.items() if key != MARKER}
-        if isinstance(part, dict)
-        else part
-        for part in nested
-    ]
-    return {**block, "content": bare}, ttl
-
-
-def _ttl(marker: Any, path: str) -> str | None:
-    if marker is None:
-        return None
-    if not isinstance(marker, dict) or marker.get("type") != "ephemeral":
-        raise _invalid(f"{path}.cache_control.type: Input should be 'ephemeral'")
-    ttl = marker.get("ttl", "5m")
-    if ttl not in _TTLS:
-        raise _invalid(f"{path}.cache_control.ttl: Input should be '5m' or '1h'")
-    return str(ttl)
-
-
-def _automatic(blocks: list[Block], marker: Any) -> list[Block]:
-    """A top-level marker stands on the last block that can carry one."""
-    ttl = _ttl(marker, "top level")
-    if ttl is None:
-        return blocks
-    explicit = sum(block.ttl is not None for block in blocks)
-    for index in range(len(blocks) - 1, -1, -1):
-        block = blocks[index]
-        if b'"thinking"' in block.identity[:80]:
-            continue
-        if block.ttl == ttl:
-            return blocks
-        if block.ttl is not None:
-            raise _invalid(f"cache_control.ttl: conflicts with the marker of {block.path}")
-        if explicit >= MARKER_LIMIT:
-            raise _too_many(explicit + 1)
-        return [*blocks[:index], replace(block, ttl=ttl), *blocks[index + 1 :]]
-    return blocks
-
-
-def _check_markers(blocks: Iterable[Block]) -> None:
-    marked = [block for block in blocks if block.ttl is not None]
-    if len(marked) > MARKER_LIMIT:
-        raise _too_many(len(marked))
-    short = False
-    for block in marked:
-        if block.ttl == "1h" and short:
-            raise _invalid(
-                f"{block.path}.cache_control.ttl: a ttl='1h' cache_control block must not come"
-                " after a ttl='5m' cache_control block. Note that blocks are processed in the"
-                " following order: `tools`, `system`, `messages`."
-            )
-        short = short or block.ttl == "5m"
-
-
-def _server_tools(tools: Any) -> list[str]:
-    """Server tools that change the system prompt when they are switched on or off."""
-    return sorted(
-        str(tool.get("type"))
-        for tool in tools or ()
-        if str(tool.get("type", "")).startswith(("web_search", "web_fetch"))
-    )
-
-
-def _has_images(messages: Any) -> bool:
-    return any(
-        isinstance(block, dict) and block.get("type") == "image"
-        for message in messages
-        for block in (message["content"] if isinstance(message["content"], list) else ())
-    )
-
-
-def _list(value: Any, path: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise _invalid(f"{path}: Input should be a valid list")
+def _max_tokens(body: Mapping[str, Any]) -> int:
+    value = body.get("max_tokens")
+    if value is None:
+        raise invalid("max_tokens: Field required")
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise invalid("max_tokens: Input should be a valid integer")
+    if value < 0:
+        raise invalid("max_tokens: Input should be greater than or equal to 0")
     return value
 
 
-def _too_many(count: int) -> ProviderError:
-    return _invalid(
-        f"A maximum of {MARKER_LIMIT} blocks with cache_control may be provided. Found {count}."
+def _tool_blocks(tools: list[dict[str, Any]]) -> Iterator[_Block]:
+    # Deferred tools are not in the prompt until a search finds them. Web tools do not disturb
+    # the tools' prefix, only the system's: so they stand at its head.
+    rendered = [(i, tool) for i, tool in enumerate(tools) if tool.get("defer_loading") is not True]
+    for i, tool in sorted(rendered, key=lambda item: _is_web_tool(item[1])):
+        section = "system" if _is_web_tool(tool) else "tools"
+        yield _Block(section, "tools", tool, f"tools.{i}.")
+
+
+def _is_web_tool(tool: Mapping[str, Any]) -> bool:
+    return str(tool.get("type", "")).startswith(("web_search_", "web_fetch_"))
+
+
+def _message_blocks(messages: list[dict[str, Any]], *, keeps_thinking: bool) -> Iterator[_Block]:
+    contents = [
+        as_blocks(message["content"], f"messages.{m}.content")
+        for m, message in enumerate(messages)
+    ]
+    last_question = max(
+        (
+            m
+            for m, message in enumerate(messages)
+            if message["role"] == "user"
+            and any(block.get("type") != "tool_result" for block in contents[m])
+        ),
+        default=0,
+    )
+    for m, (message, content) in enumerate(zip(messages, contents, strict=True)):
+        for b, block in enumerate(content):
+            thinking = block.get("type") in {"thinking", "redacted_thinking"}
+            if thinking and not keeps_thinking and m < last_question:
+                continue
+            yield _Block("messages", message["role"], block, f"messages.{m}.content.{b}.")
+
+
+def _ttls(body: Mapping[str, Any], blocks: list[_Block]) -> list[str | None]:
+    """The TTL by which each block is marked, the top-level marker placed; None: not marked."""
+    by_block = [marks.block_markers(block.body, block.path) for block in blocks]
+    explicit = [marker for markers in by_block for marker in markers]
+    ttls = [markers[-1].ttl if markers else None for markers in by_block]
+    automatic = marks.read_marker(dict(body), "")
+    marks.check_number([*explicit, automatic] if automatic else explicit)
+    if automatic is not None:
+        last = max((i for i, block in enumerate(blocks) if marks.markable(block.body)), default=-1)
+        if last >= 0:
+            if ttls[last] not in {None, automatic.ttl}:
+                raise invalid(
+                    f"cache_control.ttl: the last cacheable block already has cache_control with"
+                    f" ttl='{ttls[last]}'; automatic caching with ttl='{automatic.ttl}' conflicts",
+                )
+            if ttls[last] is None:
+                ttls[last] = automatic.ttl
+                before = [marker for markers in by_block[:last] for marker in markers]
+                explicit = [*before, automatic]
+    marks.check_order(explicit)
+    return ttls
+
+
+def _section_keys(
+    body: Mapping[str, Any], blocks: list[_Block], tools: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What a section depends on beyond its own blocks (the provider's invalidation table)."""
+    choice = body.get("tool_choice") or {"type": "auto"}
+    if isinstance(choice, dict) and choice.get("disable_parallel_tool_use") is False:
+        choice = {k: v for k, v in choice.items() if k != "disable_parallel_tool_use"}
+    in_messages = [block.body for block in blocks if block.section == "messages"]
+    return {
+        "system": any(_cites(block) for block in in_messages),
+        "messages": [choice if tools else None, any(_has_image(block) for block in in_messages)],
+    }
+
+
+def _cites(block: Mapping[str, Any]) -> bool:
+    citations = block.get("citations")
+    return isinstance(citations, dict) and citations.get("enabled") is True
+
+
+def _has_image(block: Mapping[str, Any]) -> bool:
+    content = block.get("content")
+    nested = content if isinstance(content, list) else []
+    return block.get("type") == "image" or any(
+        isinstance(part, dict) and part.get("type") == "image" for part in nested
     )
 
 
-def _invalid(message: str) -> ProviderError:
-    return ProviderError(400, message)
+def _lane(
+    body: Mapping[str, Any], facts: ModelFacts, workspace: str, betas: frozenset[str]
+) -> bytes:
+    """Which cache a request uses: caches never cross lanes."""
+    output = body.get("output_config") or {}
+    if isinstance(output, dict) and output.get("effort") == _DEFAULT_EFFORT:
+        output = {name: value for name, value in output.items() if name != "effort"}
+    speed = body.get("speed") or "standard"
+    key = [workspace, facts.id, body.get("thinking"), output, speed, sorted(betas)]
+    return hashlib.sha256(msgspec.json.encode(key)).digest()
 
 
-def _encode(value: Any) -> bytes:
-    # In the order that came: to the provider, other key order is another prompt.
-    return msgspec.json.encode(value)
+def _positions(
+    blocks: list[_Block],
+    ttls: list[str | None],
+    keys: Mapping[str, Any],
+    lane: bytes,
+    facts: ModelFacts,
+) -> Iterator[Position]:
+    digest, tokens, step = lane, 0, 0
+    section, previous = "", None
+    for block, ttl in zip(blocks, ttls, strict=True):
+        for passed in _sections_entered(section, block.section):
+            digest = _chain(digest, passed.encode(), msgspec.json.encode(keys.get(passed)))
+        section = block.section
+        text = canonical(block.body)
+        digest = _chain(digest, block.role.encode(), text)
+        tokens += block_tokens(block.body, facts.id, text)
+        kind = block.body.get("type") if block.section == "messages" else None
+        if kind not in _RUNS or kind != previous:
+            step += 1
+        previous = kind
+        yield Position(digest, tokens, step, ttl)
+
+
+def _sections_entered(before: str, now: str) -> tuple[str, ...]:
+    order = ("", "tools", "system", "messages")
+    return order[order.index(before) + 1 : order.index(now) + 1]
+
+
+def _chain(digest: bytes, *parts: bytes) -> bytes:
+    chain = hashlib.sha256(digest)
+    for part in parts:
+        chain.update(len(part).to_bytes(8))
+        chain.update(part)
+    return chain.digest()

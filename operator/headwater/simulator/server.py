@@ -383,9 +383,10 @@ async def serving(
     port: int = 0,
 ) -> AsyncIterator[str]:
     """Serve inside this process; gives the base URL. Port 0 takes a free one."""
-    runner = web.AppRunner(Simulator(settings, clock).app(), access_log=None)
+    app = Simulator(settings, clock).app()
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+    site = web.TCPSite(runner, host, port)
     try:
         await site.start()
         bound = runner.addresses[0][1]

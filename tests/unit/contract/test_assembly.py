@@ -9,7 +9,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from headwater.contract.assembly import (
-    MARKER_LIMIT,
     Lane,
     PreparedContract,
     Reason,
@@ -21,6 +20,7 @@ from headwater.contract.assembly import (
 from headwater.contract.content import TTL, canonical_bytes, content
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError
+from headwater.contract.markers import MARKER_LIMIT
 
 MODEL = "claude-opus-4-8"
 MODELS = (MODEL, "claude-haiku-5-5")

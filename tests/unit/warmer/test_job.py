@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
+from headwater.contract.assembly import Request, prepare, splice
 from headwater.contract.bundle import Bundle
 from headwater.contract.content import canonical_bytes, content
 from headwater.contract.digest import Digest
@@ -45,7 +47,9 @@ STABLE, CANDIDATE = (
 )
 
 
-def bundle(candidate: Revision | None = None) -> Bundle:
+def bundle(
+    candidate: Revision | None = None, models: tuple[str, ...] = ("claude-opus-4-8",)
+) -> Bundle:
     return Bundle(
         Route(
             namespace="ai",
@@ -53,7 +57,7 @@ def bundle(candidate: Revision | None = None) -> Bundle:
             epoch=1,
             salt="",
             stable=STABLE,
-            models=("claude-opus-4-8",),
+            models=models,
             ttl="5m",
             candidate=candidate,
         ),
@@ -116,22 +120,44 @@ async def test_the_contracts_own_bytes_are_sent(provider: Provider, key_file: Pa
     """Between the request's own fields stand the canonical bytes: escapes, numbers, key order."""
     await job.warm(run(provider.url), {"prod": key_file}, ["claude-opus-4-8"])
     (sent,) = provider.sent
-    canonical = V1.removeprefix(b'{"format":1,"provider":"anthropic","system":').removesuffix(b"}")
-    system, tools = canonical.split(b',"tools":')
+    system, tools = (
+        V1.removeprefix(b'{"format":1,"provider":"anthropic","system":')
+        .removesuffix(b"}")
+        .split(b',"tools":')
+    )
     assert sent == (
-        b'{"model":"claude-opus-4-8","max_tokens":0,"tools":'
+        b'{"tools":'
         + tools
         + b',"system":'
         + system
+        + b',"model":"claude-opus-4-8","max_tokens":0,'
         # Unmarked: a marker here would write an entry that nobody ever reads.
-        + b',"messages":[{"role":"user","content":"warm"}]}'
+        b'"messages":[{"role":"user","content":"warm"}]}'
     )
 
 
-def test_a_part_that_is_empty_is_not_sent() -> None:
-    """A contract of tools alone has no system, as consumers' requests have none."""
-    canonical = canonical_bytes(content(tools=[{"name": "find"}], system=[], ttl="5m"))
-    assert b"system" not in job.warming_request(canonical, "m")
+async def test_consumers_send_the_same_prefix(provider: Provider, key_file: Path) -> None:
+    """A cache is found by its content: what is warmed is how every consumer's request begins."""
+    await job.warm(run(provider.url), {"prod": key_file}, [])
+    question = (
+        b'{ "system": "You help the billing team.", "max_tokens": 16,'
+        b' "messages": [{"role": "user", "content": "Why?"}], "model": "claude-opus-4-8" }'
+    )
+    consumers = splice(Request.read(question), prepare(V1), ["claude-opus-4-8"])
+    warmed, asked = (
+        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        for body in (provider.sent[0], consumers.body)
+    )
+    assert bytes(asked["tools"]) == bytes(warmed["tools"])
+    assert bytes(asked["system"]).startswith(bytes(warmed["system"]).removesuffix(b"]") + b",")
+
+
+async def test_a_model_that_consumers_may_not_use(provider: Provider, key_file: Path) -> None:
+    """Warming what every sidecar refuses would only cost: nothing is sent, and it says why."""
+    (lane,) = await job.warm(run(provider.url), {"prod": key_file}, ["gpt-9"])
+    assert lane.state == "Failed"
+    assert "the model is 'gpt-9', and this prefix is published for" in lane.message
+    assert provider.sent == []
 
 
 async def test_every_lane_is_warmed_once(provider: Provider, tmp_path: Path) -> None:
@@ -140,9 +166,9 @@ async def test_every_lane_is_warmed_once(provider: Provider, tmp_path: Path) -> 
     for name in ("prod", "batch"):
         keys[name] = tmp_path / name
         keys[name].write_text(f"sk-{name}")
-    models = ["claude-opus-4-8", "claude-haiku-4-5"]
-    asked = run(provider.url, bundle=bundle(CANDIDATE), revisions="StableAndCandidate")
-    lanes = await job.warm(asked, keys, models)
+    models = ("claude-opus-4-8", "claude-haiku-4-5")
+    asked = run(provider.url, bundle=bundle(CANDIDATE, models), revisions="StableAndCandidate")
+    lanes = await job.warm(asked, keys, ())
     assert set(lanes) == {
         WarmedLane(
             credential=name,
@@ -179,7 +205,8 @@ async def test_silently_uncached(
 ) -> None:
     """An answer that neither read nor wrote is Cold, and the sentence names the model's minimum."""
     provider.body = answer(input_tokens=tokens)
-    (lane,) = await job.warm(run(provider.url), {"prod": key_file}, [model])
+    asked = run(provider.url, bundle=bundle(models=(model,)))
+    (lane,) = await job.warm(asked, {"prod": key_file}, [])
     assert (lane.state, lane.usage) == ("Cold", Usage(uncached=tokens))
     assert [part for part in said if part not in lane.message] == []
 
@@ -227,11 +254,12 @@ async def test_no_answer(key_file: Path) -> None:
 
 async def test_the_time_limit_is_for_the_whole_run(provider: Provider, key_file: Path) -> None:
     """Lanes that have no answer in time are reported, so that a report is always written."""
-    models = [f"claude-{number}" for number in range(20)]
-    lanes = await job.warm(run(provider.url, time_limit=0), {"prod": key_file}, models)
+    models = tuple(f"claude-{number}" for number in range(20))
+    asked = run(provider.url, bundle=bundle(models=models), time_limit=0)
+    lanes = await job.warm(asked, {"prod": key_file}, [])
     assert {lane.state for lane in lanes} == {"Failed"}
     assert "the run's 0 s were over" in lanes[-1].message
-    assert [lane.model for lane in lanes] == models
+    assert tuple(lane.model for lane in lanes) == models
 
 
 @pytest.mark.parametrize(

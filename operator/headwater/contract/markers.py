@@ -1,0 +1,102 @@
+"""Finds the cache markers of a request without reading what is between them.
+
+A history may have ten megabytes, so nothing is decoded where no marker can be, and texts never.
+It looks only where the provider takes a marker: a tool's input or schema may speak of
+`cache_control` as it likes.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from headwater.contract.content import MARKER_KEY
+
+MARKER_LIMIT: Final = 4
+"""Cache markers that the provider takes in one request, the top-level one included
+(platform.claude.com/docs/en/build-with-claude/prompt-caching, as of 2026-08-22)."""
+
+ABSENT: Final = msgspec.Raw()
+"""A field that is not there. `Raw | None` would not do: msgspec then decodes null alone."""
+
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:5[fF]|6[0-9a-fA-F]|7[0-9a-fA-F])")
+"""An escaped lower-case letter or underscore: JSON can spell `cache_control` with these."""
+
+
+class Marker(msgspec.Struct):
+    """A `cache_control` object."""
+
+    ttl: str | None = None
+
+
+class Message(msgspec.Struct):
+    """A message, its content not decoded."""
+
+    role: str = ""
+    content: msgspec.Raw = ABSENT
+
+
+class _Block(msgspec.Struct):
+    """A block, seen only where a marker can stand: itself, its content, its source's content."""
+
+    cache_control: Marker | None = None
+    content: msgspec.Raw = ABSENT
+    source: msgspec.Raw = ABSENT
+
+
+decode_messages: Final = msgspec.json.Decoder(list[Message]).decode
+_decode_blocks: Final = msgspec.json.Decoder(list[_Block]).decode
+_decode_block: Final = msgspec.json.Decoder(_Block).decode
+_decode_marker: Final = msgspec.json.Decoder(Marker | None).decode
+
+
+def kind(raw: msgspec.Raw) -> bytes:
+    """The first byte of a JSON value, which tells its type."""
+    return bytes(memoryview(raw)[:1])
+
+
+def ttl_of(marker: Marker | None) -> tuple[str, ...]:
+    """The TTL of a marker, spelled out; nothing where there is none."""
+    return () if marker is None else (marker.ttl or "5m",)
+
+
+def ttls_of_top_level(marker: msgspec.Raw) -> tuple[str, ...]:
+    """The TTL of a top-level `cache_control`; raises `msgspec.MsgspecError` on another shape."""
+    return ttl_of(_decode_marker(marker))
+
+
+def ttls_of_messages(messages: msgspec.Raw) -> Iterator[str]:
+    """TTLs of all markers in `messages`; raises `msgspec.MsgspecError` on another shape."""
+    if _may_hold_marker(messages):
+        for message in decode_messages(messages):
+            yield from ttls_of_blocks(message.content)
+
+
+def ttls_of_blocks(content: msgspec.Raw) -> Iterator[str]:
+    """TTLs in a content, in the provider's order: a block's parts, then the block itself.
+
+    Raises:
+        msgspec.MsgspecError: it is not of the provider's shape.
+    """
+    if not _may_hold_marker(content):
+        return
+    if kind(content) == b"[":
+        blocks = _decode_blocks(content)
+    elif kind(content) == b"{":  # results of server tools hold one object
+        blocks = [_decode_block(content)]
+    else:
+        return
+    for block in blocks:
+        yield from ttls_of_blocks(block.content)
+        if kind(block.source) == b"{":
+            yield from ttls_of_blocks(_decode_block(block.source).content)
+        yield from ttl_of(block.cache_control)
+
+
+def _may_hold_marker(raw: msgspec.Raw) -> bool:
+    """Whether decoding is worth it; False is certain, True is not."""
+    data = bytes(raw)
+    return MARKER_KEY.encode() in data or (
+        b"\\u00" in data and _ESCAPED_LETTER.search(data) is not None
+    )

@@ -1,0 +1,231 @@
+"""One request's way: which revision, which bytes, whose turn, and what the answer says.
+
+Decides and counts; carries nothing. It knows headers as a mapping of lower-case names and an
+answer as a status and chunks, so that whatever speaks HTTP can be put round it.
+"""
+
+import enum
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from headwater.contract.assembly import TTL_SECONDS, Lane, RefusalError, Request, splice
+from headwater.contract.route import Revision, Route, credential_fingerprint
+from headwater.providers.usage import SseUsageParser, Usage, usage_from_json
+from headwater.sidecar.bundles import BundleFollower, Served
+from headwater.sidecar.lanes import Lanes, Turn
+from headwater.sidecar.metrics import Metrics, Outcome
+from headwater.sidecar.pinning import Pins
+
+_log: Final = logging.getLogger(__name__)
+
+SESSION_HEADER: Final = "x-headwater-session"
+
+_JSON_LIMIT: Final = 32 << 20
+"""Bytes of a JSON answer kept for its usage; a longer one is passed on and not counted."""
+_OUR_FAULT: Final = frozenset({400, 413})
+"""Client errors that a contract can cause: its own content, its own size."""
+
+
+class UnservedError(Exception):
+    """No bundle verified, so there are no bytes that may be sent; the message says why."""
+
+
+class Ending(enum.Enum):
+    """How the carrying ended, beyond what the status says."""
+
+    COMPLETE = enum.auto()
+    CUT = enum.auto()
+    ABORTED = enum.auto()
+
+
+class Exchanges:
+    """What requests have in common: bundle, pins, lanes, counters."""
+
+    def __init__(
+        self,
+        bundles: BundleFollower,
+        lanes: Lanes,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        """`clock` gives seconds that never go back."""
+        self.bundles = bundles
+        self.lanes = lanes
+        self.metrics = metrics
+        self.clock = clock
+        self.pins = Pins()
+
+    def open(self, headers: Mapping[str, str], body: bytes, *, counted: bool) -> "Exchange":
+        """Decide what is sent. `counted` is False where no cache is touched (count_tokens).
+
+        Raises:
+            UnservedError: no bundle verified; nothing may be sent.
+            RefusalError: the request would break the prefix, and the route enforces it.
+        """
+        arrived = self.clock()
+        served = self.bundles.served
+        if served is None:
+            if counted:
+                self.metrics.ended(None, "", Outcome.NO_BUNDLE, eligible=False)
+            raise UnservedError(self.bundles.problem or "no bundle was read yet.")
+        model = ""
+        try:
+            request = Request.read(body)
+            model = request.text("model") or ""
+            return self._on_contract(served, request, headers, arrived=arrived, counted=counted)
+        except RefusalError as error:
+            revision = served.route.stable
+            self.metrics.violated(revision, model, error.reason)
+            observing = served.route.enforcement == "Observe"
+            # Under Observe this may be every request: the metric tells, and the log stays short.
+            _log.log(
+                logging.DEBUG if observing else logging.INFO,
+                "request %s",
+                "breaks the contract, passed untouched" if observing else "refused",
+                extra={"reason": error.reason.value},
+            )
+            if not observing:
+                if counted:
+                    self.metrics.ended(revision, model, Outcome.REFUSED, eligible=False)
+                raise
+            return Exchange(self, served.route, body, model, arrived=arrived, counted=counted)
+
+    def _on_contract(
+        self,
+        served: Served,
+        request: Request,
+        headers: Mapping[str, str],
+        *,
+        arrived: float,
+        counted: bool,
+    ) -> "Exchange":
+        route = served.route
+        revision = self.pins.choose(
+            route,
+            request.conversation(headers.get(SESSION_HEADER)),
+            ttl=TTL_SECONDS[route.ttl],
+            now=arrived,
+        )
+        contract = served.contracts[revision.digest]
+        spliced = splice(request, contract, route.models)
+        lane = Lane.of(
+            request,
+            revision.digest,
+            credential=_credential(headers),
+            workspace=_fingerprint(headers.get("anthropic-workspace-id", "")),
+            betas=(headers.get("anthropic-beta", ""),),
+        )
+        exchange = Exchange(self, route, spliced.body, lane.model, arrived=arrived, counted=counted)
+        exchange.revision = revision
+        exchange.own_markers = spliced.own_markers
+        exchange.lane = lane if counted else None
+        exchange.ttl = TTL_SECONDS[contract.ttl]
+        self.metrics.prepared(revision, lane.model, self.clock() - arrived)
+        return exchange
+
+
+class Exchange:
+    """One request: `enter`, send `body`, `began`, `chunk`…, `end`."""
+
+    def __init__(
+        self,
+        exchanges: Exchanges,
+        route: Route,
+        body: bytes,
+        model: str,
+        *,
+        arrived: float,
+        counted: bool,
+    ) -> None:
+        """Made by `Exchanges.open` alone; without a revision it is off the contract."""
+        self._exchanges = exchanges
+        self._route = route
+        self._arrived = arrived
+        self._counted = counted
+        self._turn: Turn | None = None
+        self._status: int | None = None
+        self._stream: SseUsageParser | None = None
+        self._answer = bytearray()
+        self.model = model
+        self.body = body
+        self.revision: Revision | None = None
+        self.lane: Lane | None = None
+        self.own_markers = 0
+        self.ttl = 0.0
+
+    async def enter(self) -> None:
+        """Wait where another request is writing the same cold lane."""
+        if self.lane is not None:
+            self._turn = await self._exchanges.lanes.enter(
+                self.lane, self._route, ttl=self.ttl, clock=self._exchanges.clock
+            )
+
+    def began(self, status: int, content_type: str) -> None:
+        """The answer's head is here."""
+        self._status = status
+        if not self._counted:
+            return
+        elapsed = self._exchanges.clock() - self._arrived
+        self._exchanges.metrics.began(self.revision, self.model, elapsed)
+        if content_type.startswith("text/event-stream"):
+            self._stream = SseUsageParser()
+        if self._turn is not None:
+            if status == 200:  # noqa: PLR2004 - the one status of an answer
+                self._turn.began()
+            else:
+                self._turn.leave()
+
+    def chunk(self, data: bytes) -> None:
+        """Look at a part of the answer on its way."""
+        if not self._counted or self._status != 200:  # noqa: PLR2004 - as above
+            return
+        if self._stream is not None:
+            self._stream.feed(data)
+        elif len(self._answer) + len(data) <= _JSON_LIMIT:
+            self._answer += data
+
+    def end(self, ending: Ending) -> None:
+        """Count. What was used is counted even of an answer that nobody waited for."""
+        if self._turn is not None:
+            self._turn.leave()
+        if not self._counted:
+            return
+        usage = self._stream.usage if self._stream else usage_from_json(bytes(self._answer))
+        if usage is not None:
+            self._exchanges.metrics.used(self.revision, self.model, usage)
+        outcome = self._outcome(ending, usage)
+        eligible = self._turn is not None and self._turn.eligible
+        self._exchanges.metrics.ended(self.revision, self.model, outcome, eligible=eligible)
+        if outcome is Outcome.ERROR:
+            _log.warning(
+                "upstream failed", extra={"status": self._status, "ending": ending.name.lower()}
+            )
+
+    def _outcome(self, ending: Ending, usage: Usage | None) -> Outcome:
+        if ending is Ending.ABORTED:
+            return Outcome.ABORTED
+        if self.revision is None:
+            return Outcome.OFF_CONTRACT
+        if ending is Ending.CUT or self._status is None:
+            return Outcome.ERROR
+        if self._status >= 500 or self._status in _OUR_FAULT:  # noqa: PLR2004 - HTTP
+            return Outcome.ERROR
+        if self._status != 200:  # noqa: PLR2004 - as above
+            return Outcome.REJECTED
+        if self._turn is None or usage is None:
+            return Outcome.UNKNOWN
+        published = self._route.tokens.get(self.revision.digest, {}).get(self.model)
+        hit = self._turn.hit(usage, own_markers=self.own_markers, published_tokens=published)
+        return Outcome.HIT if hit else Outcome.MISS
+
+
+def _credential(headers: Mapping[str, str]) -> str:
+    """The fingerprint of the API key, in whichever of its two forms it came."""
+    secret = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+    return _fingerprint(secret)
+
+
+def _fingerprint(value: str) -> str:
+    # Header bytes that are no UTF-8 arrive as surrogates, which cannot be hashed.
+    return credential_fingerprint(value.encode("utf-8", "replace").decode()) if value else ""

@@ -1,0 +1,124 @@
+"""What this process knows of the provider's cache lanes: warmth, first writes, expected tokens.
+
+Eligibility for evidence is decided here before a request is sent, because a share of little
+traffic finds a cold lane through no fault of its revision. The gate lets one request write a
+cold lane while the others wait for it, bounded, since else each of them pays for a write.
+No I/O; the clock is an argument, and waiting is asyncio's.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from headwater.contract.assembly import Lane
+from headwater.contract.route import Route
+from headwater.providers.usage import Usage
+
+CAPACITY: Final = 256
+"""Lanes remembered: credentials and settings come from requests, memory must not follow them."""
+MARGIN: Final = 10.0
+"""Seconds before the TTL's end from which a hit is no longer expected: the provider counts by its
+own clock, and a job that runs every five minutes would else be judged by chance."""
+GATE_SECONDS: Final = 10.0
+"""How long a request waits for another to write its lane; a longer wait costs more than a write."""
+
+
+@dataclass(slots=True)
+class _State:
+    used: float | None = None
+    tokens: int | None = None
+    leader: asyncio.Future[None] | None = None
+
+
+class Turn:
+    """One request's way through its lane."""
+
+    def __init__(self, lane: Lane, state: _State, started: float, *, eligible: bool) -> None:
+        """Made by `Lanes.enter` alone."""
+        self.lane = lane
+        self.started = started
+        self.eligible = eligible
+        self._state = state
+        self._leads: asyncio.Future[None] | None = None
+
+    def lead(self) -> None:
+        """Go ahead while others wait."""
+        self._leads = self._state.leader = asyncio.get_running_loop().create_future()
+
+    def began(self) -> None:
+        """The answer began with success: what was written can be read from here on."""
+        self._state.used = max(self.started, self._state.used or self.started)
+        self.leave()
+
+    def leave(self) -> None:
+        """Let the others go; where the answer did not begin, one of them leads next."""
+        if self._leads is not None:
+            if self._state.leader is self._leads:
+                self._state.leader = None
+            if not self._leads.done():
+                self._leads.set_result(None)
+            self._leads = None
+
+    def hit(self, usage: Usage, *, own_markers: int, published_tokens: int | None) -> bool:
+        """Whether the provider read at least the contract.
+
+        Without markers of the team's own, read and written tokens together are the contract's;
+        the least such sum counts, because server tools add markers. What the route publishes
+        counts where it is less. With neither known, any read is a hit. Nothing read and
+        nothing written is a contract that the provider silently does not cache: a miss.
+        """
+        cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+        if own_markers == 0 and cached > 0:
+            self._state.tokens = min(cached, self._state.tokens or cached)
+        known = [tokens for tokens in (self._state.tokens, published_tokens) if tokens]
+        return usage.cache_read >= min(known, default=1)
+
+
+class Lanes:
+    """The lanes that were used lately."""
+
+    def __init__(self, capacity: int = CAPACITY, gate_seconds: float = GATE_SECONDS) -> None:
+        """Start with no lane known warm."""
+        self._capacity = capacity
+        self._gate_seconds = gate_seconds
+        self._lanes: OrderedDict[Lane, _State] = OrderedDict()
+
+    async def enter(
+        self, lane: Lane, route: Route, *, ttl: float, clock: Callable[[], float]
+    ) -> Turn:
+        """Wait, if another request is about to write this lane; then it is this one's turn.
+
+        `clock` gives seconds. The turn starts when the wait is over.
+        """
+        state = self._state(lane)
+        kept_warm = lane.plain and any(
+            (lane.digest, lane.model, lane.credential) == (kept.digest, kept.model, kept.credential)
+            for kept in route.kept_warm
+        )
+        deadline = clock() + self._gate_seconds
+        while True:
+            now = clock()
+            age = None if state.used is None else now - state.used
+            if kept_warm or (age is not None and age <= ttl):
+                eligible = kept_warm or (age is not None and age <= ttl - MARGIN)
+                return Turn(lane, state, now, eligible=eligible)
+            turn = Turn(lane, state, now, eligible=False)
+            if state.leader is None:
+                turn.lead()
+                return turn
+            if now >= deadline:
+                return turn
+            await asyncio.wait([state.leader], timeout=deadline - now)
+
+    def last_used(self) -> Iterator[tuple[Lane, float]]:
+        """Every lane that an answer came from, with the start of the last such request."""
+        return ((lane, state.used) for lane, state in self._lanes.items() if state.used is not None)
+
+    def _state(self, lane: Lane) -> _State:
+        state = self._lanes.setdefault(lane, _State())
+        self._lanes.move_to_end(lane)
+        if len(self._lanes) > self._capacity:
+            self._lanes.popitem(last=False)
+        return state

@@ -1,0 +1,262 @@
+"""What the sidecar counts, in the names and labels that the docs promise.
+
+Who is served (namespace, team, surface, workload) is given once at the start, by the pod's
+labels, and never taken from a request. Every other label is bounded: versions and digests come
+from the bundle, models from the route. Own registry, so that nothing else gets in.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from enum import StrEnum
+from typing import Final
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from headwater.contract.assembly import Reason
+from headwater.contract.route import Revision
+from headwater.providers.cost import cost
+from headwater.providers.models import lookup
+from headwater.providers.usage import Usage
+from headwater.sidecar.bundles import BundleFollower
+from headwater.sidecar.lanes import Lanes
+
+OTHER_MODEL: Final = "other"
+"""The model label of requests for a model that the route does not name."""
+
+_FIRST_BYTE_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
+
+
+class Outcome(StrEnum):
+    """How a request to `/v1/messages` ended."""
+
+    HIT = "hit"
+    """The provider read at least the contract from its cache."""
+    MISS = "miss"
+    """It answered, and read less."""
+    ERROR = "error"
+    """It failed in a way that may be the contract's fault: 400, 413, 5xx, no answer, cut."""
+    REJECTED = "rejected"
+    """It refused for the caller's reasons: credentials, rate, money, a path (other 4xx)."""
+    ABORTED = "aborted"
+    """The application went away; no evidence."""
+    UNKNOWN = "unknown"
+    """It answered without a usage that can be read; no evidence."""
+    REFUSED = "refused"
+    """Never sent: it would have broken the prefix."""
+    OFF_CONTRACT = "off_contract"
+    """Sent untouched under Observe, although it breaks the prefix."""
+    NO_BUNDLE = "no_bundle"
+    """Never sent: no bundle verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this sidecar serves, from the pod's labels; empty where nobody said."""
+
+    namespace: str = ""
+    team: str = ""
+    surface: str = ""
+    workload: str = ""
+
+
+_IDENTITY: Final = ("namespace", "team", "surface", "workload")
+_LABELS: Final = (*_IDENTITY, "prefix", "version", "digest12", "model")
+
+
+class Metrics:
+    """The registry of one sidecar."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        bundles: BundleFollower,
+        lanes: Lanes,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock` is that of `lanes`; `wall_clock` gives Unix seconds, for a timestamp."""
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # its lack
+        self._identity: tuple[str, ...] = astuple(identity)
+        self._bundles = bundles
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        registry.register(_State(self._identity, bundles, lanes, clock, wall_clock))
+        self._requests = Counter(
+            "headwater_requests_total",
+            "Requests to /v1/messages by how they ended; a hit was eligible if expected to be one",
+            (*_LABELS, "outcome", "eligible"),
+            registry=registry,
+        )
+        self._input_tokens = Counter(
+            "headwater_input_tokens_total",
+            "Tokens of prompts, by how they were billed; the kinds are disjoint",
+            (*_LABELS, "kind"),
+            registry=registry,
+        )
+        self._output_tokens = Counter(
+            "headwater_output_tokens_total", "Tokens of answers", _LABELS, registry=registry
+        )
+        self._violations = Counter(
+            "headwater_contract_violations_total",
+            "Requests that would have broken the shared prefix, refused or observed",
+            (*_LABELS, "reason"),
+            registry=registry,
+        )
+        self._cost = Counter(
+            "headwater_cost_usd_total",
+            "List price of what was used, where the model's price is known",
+            _LABELS,
+            registry=registry,
+        )
+        self._savings = Gauge(
+            "headwater_savings_usd_total",
+            "Net saving against no cache at all; falls where writes cost more than reads saved",
+            _LABELS,
+            registry=registry,
+        )
+        self._first_byte = Histogram(
+            "headwater_time_to_first_byte_seconds",
+            "From a request's arrival until its answer began, waiting for a cold lane included",
+            _LABELS,
+            buckets=_FIRST_BYTE_BUCKETS,
+            registry=registry,
+        )
+        self._overhead = Histogram(
+            "headwater_overhead_seconds",
+            "From a request's arrival until it was ready to send, without the wait for a cold lane",
+            _LABELS,
+            buckets=_OVERHEAD_BUCKETS,
+            registry=registry,
+        )
+
+    def ended(
+        self, revision: Revision | None, model: str, outcome: Outcome, *, eligible: bool
+    ) -> None:
+        """Count a request; `revision` is None where none was sent."""
+        labels = self._labels(revision, model)
+        self._requests.labels(*labels, outcome.value, "true" if eligible else "false").inc()
+
+    def used(self, revision: Revision | None, model: str, usage: Usage) -> None:
+        """Count what an answer used."""
+        labels = self._labels(revision, model)
+        for kind, tokens in (
+            ("uncached", usage.uncached),
+            ("cache_read", usage.cache_read),
+            ("cache_write_5m", usage.cache_write_5m),
+            ("cache_write_1h", usage.cache_write_1h),
+        ):
+            self._input_tokens.labels(*labels, kind).inc(tokens)
+        self._output_tokens.labels(*labels).inc(usage.output)
+        facts = lookup(model)
+        price = None if facts is None else cost(usage, facts)
+        if price is not None:
+            self._cost.labels(*labels).inc(float(price.actual))
+            self._savings.labels(*labels).inc(float(price.savings))
+
+    def violated(self, revision: Revision | None, model: str, reason: Reason) -> None:
+        """Count a request that would have broken the prefix."""
+        self._violations.labels(*self._labels(revision, model), reason.value).inc()
+
+    def began(self, revision: Revision | None, model: str, seconds: float) -> None:
+        """Record the time until an answer began."""
+        self._first_byte.labels(*self._labels(revision, model)).observe(seconds)
+
+    def prepared(self, revision: Revision | None, model: str, seconds: float) -> None:
+        """Record the sidecar's own time."""
+        self._overhead.labels(*self._labels(revision, model)).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return prometheus_client.generate_latest(self.registry)
+
+    def _labels(self, revision: Revision | None, model: str) -> tuple[str, ...]:
+        route = self._bundles.served.route if self._bundles.served else None
+        return (
+            *self._identity,
+            route.prefix if route else "",
+            revision.version if revision else "",
+            revision.digest.short if revision else "",
+            model if route is not None and model in route.models else OTHER_MODEL,
+        )
+
+
+class _State(Collector):
+    """What is so, rather than what happened: read when somebody asks."""
+
+    def __init__(
+        self,
+        identity: tuple[str, ...],
+        bundles: BundleFollower,
+        lanes: Lanes,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._identity = identity
+        self._bundles = bundles
+        self._lanes = lanes
+        self._clock = clock
+        self._wall_clock = wall_clock
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        served = self._bundles.served
+        route = served.route if served else None
+        labels = (*self._identity, route.prefix if route else "")
+        named = (*_IDENTITY, "prefix")
+        yield _gauge(
+            "headwater_bundle_verified",
+            "1 where what is on disk is verified and served, 0 where it was refused",
+            named,
+            {labels: 0.0 if self._bundles.problem else 1.0},
+        )
+        yield _gauge(
+            "headwater_bundle_refusals",
+            "How often something new on disk was refused",
+            named,
+            {labels: float(self._bundles.refusals)},
+        )
+        if route is None:
+            return
+        yield _gauge(
+            "headwater_bundle_epoch",
+            "The epoch of the bundle that is served",
+            named,
+            {labels: float(route.epoch)},
+        )
+        roles = zip(("stable", "candidate"), route.revisions, strict=False)
+        yield _gauge(
+            "headwater_bundle_info",
+            "The revisions of the bundle that is served",
+            (*named, "version", "digest12", "role"),
+            {
+                (*labels, revision.version, revision.digest.short, role): 1.0
+                for role, revision in roles
+            },
+        )
+        versions = {revision.digest: revision.version for revision in route.revisions}
+        offset = self._wall_clock() - self._clock()
+        used: dict[tuple[str, ...], float] = {}
+        for lane, at in self._lanes.last_used():
+            # Only the lanes that a warmer keeps; others differ in what a warmer does not send.
+            if lane.plain and lane.digest in versions:
+                key = (*labels, versions[lane.digest], lane.digest.short, lane.model)
+                used[(*key, lane.credential)] = at + offset
+        yield _gauge(
+            "headwater_lane_last_used_timestamp_seconds",
+            "Start of the last request that kept a lane warm; credential is a fingerprint",
+            (*_LABELS, "credential"),
+            used,
+        )
+
+
+def _gauge(
+    name: str, text: str, labels: tuple[str, ...], values: dict[tuple[str, ...], float]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for given, value in values.items():
+        family.add_metric(given, value)
+    return family

@@ -1,0 +1,224 @@
+"""What is counted for every way in which a request can end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from headwater.contract.assembly import RefusalError
+from headwater.contract.bundle import Bundle
+from headwater.sidecar.bundles import BundleFollower
+from headwater.sidecar.exchange import Ending, Exchange, Exchanges, UnservedError
+from headwater.sidecar.lanes import Lanes
+from headwater.sidecar.metrics import Identity, Metrics
+from tests.unit.sidecar import bundles
+
+HEADERS = {"x-api-key": "sk-secret"}
+LABELS = {
+    "namespace": "team-a", "team": "search", "surface": "chat", "workload": "web",
+    "prefix": "org-core", "version": "v1", "digest12": bundles.make().route.stable.digest.short,
+    "model": bundles.MODEL,
+}  # fmt: skip
+
+
+class Bench:
+    def __init__(self, directory: Path, declared: Bundle | None) -> None:
+        if declared is not None:
+            bundles.write_plain(directory, declared)
+        self.now = 1000.0
+        follower = BundleFollower(directory)
+        follower.poll()
+        lanes = Lanes()
+        identity = Identity("team-a", "search", "chat", "web")
+        clock = lambda: self.now  # noqa: E731 - a clock that tests set
+        self.metrics = Metrics(identity, follower, lanes, clock, lambda: self.now + 1e9)
+        self.exchanges = Exchanges(follower, lanes, self.metrics, clock)
+
+    def open(self, *, counted: bool = True, **fields: Any) -> Exchange:
+        body = {"model": bundles.MODEL, "messages": [{"role": "user", "content": "x"}], **fields}
+        return self.exchanges.open(HEADERS, json.dumps(body).encode(), counted=counted)
+
+    def samples(self, name: str) -> list[tuple[dict[str, str], float]]:
+        text = self.metrics.exposition().decode()
+        return [
+            (sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name
+        ]
+
+    def outcomes(self) -> dict[tuple[str, str], float]:
+        return {
+            (labels["outcome"], labels["eligible"]): value
+            for labels, value in self.samples("headwater_requests_total")
+        }
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, bundles.make())
+
+
+def usage(read: int, written: int) -> bytes:
+    return json.dumps(
+        {
+            "usage": {
+                "input_tokens": 7,
+                "cache_read_input_tokens": read,
+                "cache_creation_input_tokens": written,
+                "output_tokens": 5,
+            }
+        }
+    ).encode()
+
+
+async def answered(
+    bench: Bench, answer: bytes, *, status: int = 200, ending: Ending = Ending.COMPLETE
+) -> None:
+    exchange = bench.open()
+    await exchange.enter()
+    exchange.began(status, "application/json")
+    exchange.chunk(answer)
+    exchange.end(ending)
+
+
+async def test_a_write_and_a_read_are_counted_with_all_labels(bench: Bench) -> None:
+    """The first is no evidence, the second is a hit that was expected; tokens add up."""
+    await answered(bench, usage(0, 100))
+    await answered(bench, usage(100, 0))
+    assert bench.outcomes() == {("miss", "false"): 1, ("hit", "true"): 1}
+    (labels, _), _ = bench.samples("headwater_requests_total")
+    assert LABELS.items() <= labels.items()
+    tokens = {
+        labels["kind"]: value for labels, value in bench.samples("headwater_input_tokens_total")
+    }
+    assert tokens == {
+        "uncached": 14, "cache_read": 100, "cache_write_5m": 100, "cache_write_1h": 0
+    }  # fmt: skip
+    assert [value for _, value in bench.samples("headwater_output_tokens_total")] == [10]
+    # Opus 4.8, dollars per million: in 5, 5-minute write 6.25, read 0.50, out 25.
+    ((_, cost),) = bench.samples("headwater_cost_usd_total")
+    assert cost == pytest.approx((14 * 5 + 100 * 6.25 + 100 * 0.5 + 10 * 25) / 1e6)
+    ((_, savings),) = bench.samples("headwater_savings_usd_total")
+    assert savings == pytest.approx((100 * 4.5 - 100 * 1.25) / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "ending", "outcome"),
+    [
+        (200, usage(0, 0), Ending.COMPLETE, "miss"),
+        (200, b"?", Ending.COMPLETE, "unknown"),
+        (200, usage(100, 0), Ending.CUT, "error"),
+        (200, usage(100, 0), Ending.ABORTED, "aborted"),
+        (400, b"{}", Ending.COMPLETE, "error"),
+        (413, b"{}", Ending.COMPLETE, "error"),
+        (401, b"{}", Ending.COMPLETE, "rejected"),
+        (429, b"{}", Ending.COMPLETE, "rejected"),
+        (500, b"{}", Ending.COMPLETE, "error"),
+        (529, b"{}", Ending.COMPLETE, "error"),
+    ],
+)
+async def test_how_a_request_ends(
+    bench: Bench, status: int, answer: bytes, ending: Ending, outcome: str
+) -> None:
+    """What may be the contract's fault is an error; what cannot be is none."""
+    await answered(bench, usage(0, 100))
+    await answered(bench, answer, status=status, ending=ending)
+    assert bench.outcomes()[outcome, "true"] == 1
+
+
+async def test_no_answer_at_all_is_an_error_and_frees_the_lane(bench: Bench) -> None:
+    """The provider was down: the next request may lead."""
+    exchange = bench.open()
+    await exchange.enter()
+    exchange.end(Ending.COMPLETE)
+    assert bench.outcomes() == {("error", "false"): 1}
+    await bench.open().enter()
+
+
+async def test_a_stream_is_counted_from_its_events(bench: Bench) -> None:
+    """In whatever pieces it comes; an application that goes away still paid."""
+    exchange = bench.open(stream=True)
+    await exchange.enter()
+    exchange.began(200, "text/event-stream; charset=utf-8")
+    event = {"type": "message_start", "message": json.loads(usage(30, 70))}
+    for byte in f"event: message_start\r\ndata: {json.dumps(event)}\r\n\r\n".encode():
+        exchange.chunk(bytes([byte]))
+    exchange.end(Ending.ABORTED)
+    assert bench.outcomes() == {("aborted", "false"): 1}
+    kinds = {
+        labels["kind"]: value for labels, value in bench.samples("headwater_input_tokens_total")
+    }
+    assert (kinds["cache_read"], kinds["cache_write_5m"]) == (30, 70)
+
+
+def test_a_refusal_is_counted_by_reason_and_never_sent(bench: Bench) -> None:
+    """The model's label stays bounded, whatever a request names."""
+    with pytest.raises(RefusalError):
+        bench.open(model="sk-oops-a-key-in-the-wrong-place")
+    assert bench.outcomes() == {("refused", "false"): 1}
+    ((labels, _),) = bench.samples("headwater_contract_violations_total")
+    assert (labels["reason"], labels["model"]) == ("other_model", "other")
+    assert b"oops" not in bench.metrics.exposition()
+
+
+async def test_observe_passes_untouched_and_counts(tmp_path: Path) -> None:
+    """Bytes as they came, no revision claimed, the violation seen."""
+    bench = Bench(tmp_path, bundles.observing(bundles.make()))
+    exchange = bench.open(tools=[{"name": "mine"}])
+    assert json.loads(exchange.body)["tools"] == [{"name": "mine"}]
+    assert exchange.revision is None
+    await exchange.enter()
+    exchange.began(200, "application/json")
+    exchange.chunk(usage(0, 100))
+    exchange.end(Ending.COMPLETE)
+    assert bench.outcomes() == {("off_contract", "false"): 1}
+    ((labels, _),) = bench.samples("headwater_contract_violations_total")
+    assert labels["reason"] == "own_tools"
+    ((labels, _),) = bench.samples("headwater_output_tokens_total")
+    assert labels["digest12"] == ""
+
+
+def test_observe_splices_what_keeps_to_the_contract(tmp_path: Path) -> None:
+    """Observing is for those who break it."""
+    assert Bench(tmp_path, bundles.observing(bundles.make())).open().revision is not None
+
+
+def test_without_a_bundle_nothing_is_sent(tmp_path: Path) -> None:
+    """Fail closed, counted, with the reason."""
+    bench = Bench(tmp_path / "empty", None)
+    with pytest.raises(UnservedError, match="No such file"):
+        bench.open()
+    assert bench.outcomes() == {("no_bundle", "false"): 1}
+    ((_, verified),) = bench.samples("headwater_bundle_verified")
+    assert verified == 0
+
+
+async def test_counting_tokens_is_no_evidence(bench: Bench) -> None:
+    """It touches no cache: it neither waits, nor warms, nor counts."""
+    leader = bench.open()
+    await leader.enter()
+    exchange = bench.open(counted=False)
+    await exchange.enter()
+    exchange.began(200, "application/json")
+    exchange.chunk(b'{"input_tokens": 5}')
+    exchange.end(Ending.COMPLETE)
+    assert bench.outcomes() == {}
+    assert b"steady" not in exchange.body
+    assert bundles.TEXT.split()[0].encode() in exchange.body
+
+
+async def test_state_is_exposed(bench: Bench) -> None:
+    """Bundle, lanes by fingerprint in Unix time, and the process's start for rates."""
+    await answered(bench, usage(0, 100))
+    ((labels, _),) = bench.samples("headwater_bundle_info")
+    assert (labels["role"], labels["digest12"]) == ("stable", LABELS["digest12"])
+    ((_, epoch),) = bench.samples("headwater_bundle_epoch")
+    assert epoch == 1
+    ((labels, at),) = bench.samples("headwater_lane_last_used_timestamp_seconds")
+    assert at == pytest.approx(1000 + 1e9)
+    assert len(labels["credential"]) == 12
+    assert bench.samples("process_start_time_seconds")
+    assert b"sk-secret" not in bench.metrics.exposition()
