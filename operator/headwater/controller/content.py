@@ -43,6 +43,14 @@ async def resolve_content(
     except HeadwaterError as error:
         return _refused("ContentInvalid", str(error), names), None
     tokens = {model: estimate_tokens(canonical, model) for model in spec.models}
+    for row in prefix.status.published:
+        if row.version == spec.version and row.digest != spec.digest:
+            # The schema refuses this, unless the edit outran the status that it looks at.
+            message = (
+                f"version {row.version} was published as {row.digest} and is bound to it:"
+                f" publish {spec.digest} as a new version"
+            )
+            return _refused("VersionRebound", message, names, tokens=tokens), None
     if digest != spec.digest:
         message = (
             f"spec.digest is {spec.digest} and the content hashes to {digest}: it is not served;"

@@ -48,7 +48,8 @@ class Found:
     """A ConfigMap of ours as it stands in the cluster, without its content.
 
     `digests` are the contracts in it that verify, `route` is the hash of its route and
-    `wrote` the hash that the operator wrote. `foreign` tells of keys that are not ours.
+    `wrote` the hash that the operator wrote. `foreign` tells of keys that are not ours, `sealed`
+    of a bundle that was made immutable, `orphan` of a revision that would outlive its prefix.
     """
 
     key: Key
@@ -60,6 +61,8 @@ class Found:
     route: str
     wrote: str
     foreign: bool
+    sealed: bool
+    orphan: bool
     size: int
     edited_by: str
 
@@ -137,7 +140,8 @@ def inspect(config_map: Object) -> Found:
     files = {} if role == CONTENT else files_of(config_map)
     digests = {name: digest for name in files if (digest := _verified(name, files)) is not None}
     route = files.get(bundle.ROUTE_FILE)
-    expected = set(digests) | ({bundle.ROUTE_FILE} if role == BUNDLE else set())
+    # One file a contract: the same one twice, plain and compressed, is not what we write.
+    ours = len(set(digests.values())) + (role == BUNDLE and route is not None)
     return Found(
         key=Key(metadata["namespace"], metadata["name"]),
         role=role,
@@ -147,7 +151,9 @@ def inspect(config_map: Object) -> Found:
         digests=frozenset(digests.values()),
         route=route_hash(route) if route is not None else "",
         wrote=(metadata.get("annotations") or {}).get(ROUTE_ANNOTATION, ""),
-        foreign=bool(set(files) - expected),
+        foreign=len(files) > ours,
+        sealed=role == BUNDLE and bool(config_map.get("immutable")),
+        orphan=role == REVISION and not metadata.get("ownerReferences"),
         size=sum(map(len, files.values())),
         edited_by=_editor(metadata),
     )

@@ -66,8 +66,10 @@ class PrefixReconciler:
         except NotFoundError:
             # Deleted while it was worked on; its event is on the way, and so is its clean-up.
             return _LOOK_AGAIN if key in self.store.prefixes else None
-        except ApiError:
+        except ApiError as error:
             record.in_doubt = True
+            if isinstance(error, RefusedError) and await self._is_terminating(key.namespace):
+                return None  # the prefix goes with its namespace
             raise
 
     async def _reconcile(self, key: Key, record: PrefixRecord) -> timedelta | None:
@@ -79,7 +81,7 @@ class PrefixReconciler:
         resolution, canonical = await self._resolve(key, record, state)
         prefix = PromptPrefix.model_validate(record.body)
         record.trim()
-        totals = self._totals(key, state)
+        totals = self._totals(key, state, resolution.digest)
         plan = plan_from(prefix, resolution.digest)
         decision = decide(plan, state, self._unseen(record, totals), now)
         if resolution.digest is None:
@@ -111,7 +113,7 @@ class PrefixReconciler:
         record.full = True
         record.resource_version = int(record.body["metadata"]["resourceVersion"])
         state = state_from(PromptPrefix.model_validate(record.body).status)
-        record.counted = self._totals(key, state)
+        record.counted = self._totals(key, state, None)
         record.in_doubt = False
 
     # --- content -----------------------------------------------------------------------------
@@ -169,14 +171,18 @@ class PrefixReconciler:
 
     # --- evidence ----------------------------------------------------------------------------
 
-    def _totals(self, key: Key, state: State) -> dict[str, dict[str, Counts]]:
-        """What the ledger has of the revisions in use, by short digest and model."""
-        used = [state.stable, state.candidate.revision if state.candidate else None]
-        return {
-            revision.digest.short: self.ledger.totals(key.name, revision.digest.short)
-            for revision in used
-            if revision is not None
-        }
+    def _totals(
+        self, key: Key, state: State, declared: Digest | None
+    ) -> dict[str, dict[str, Counts]]:
+        """What the ledger has of the revisions in use, by short digest and model.
+
+        The declared one is among them before it is tried: what it did in an earlier life is
+        not held against a new try.
+        """
+        digests = {revision.digest for revision in _routed(state)}
+        if declared is not None:
+            digests.add(declared)
+        return {digest.short: self.ledger.totals(key.name, digest.short) for digest in digests}
 
     def _unseen(
         self, record: PrefixRecord, totals: Mapping[str, Mapping[str, Counts]]
@@ -203,7 +209,7 @@ class PrefixReconciler:
         for revision in _routed(state):
             name = Key(key.namespace, objects.revision_name(key, revision.digest))
             there = found.get(name)
-            if there is not None and revision.digest in there.digests and not there.foreign:
+            if there is not None and _is_intact(there, revision.digest):
                 continue
             canonical = await self._bytes(key, revision.digest, at_hand)
             if canonical is None:
@@ -213,11 +219,11 @@ class PrefixReconciler:
             try:
                 written = await self.cluster.create(CONFIG_MAP, desired)
             except ConflictError:
-                if there is None:
-                    written = await self.cluster.get(CONFIG_MAP, *name)
-                    if revision.digest in objects.inspect(written).digests:
-                        self.store.see_config_map(written)
-                        continue
+                stands = objects.inspect(await self.cluster.get(CONFIG_MAP, *name))
+                if revision.digest in stands.digests and not stands.foreign:
+                    # The right bytes, but without the labels or the owner that we gave them.
+                    self.store.see_config_map(await self.cluster.apply(CONFIG_MAP, desired))
+                    continue
                 # Somebody put other bytes under this name. It is immutable, so it has to go.
                 await self.cluster.delete(CONFIG_MAP, *name)
                 self.store.lose_config_map(name)
@@ -271,11 +277,15 @@ class PrefixReconciler:
         desired = objects.bundle_config_map(key, namespace, files)
         there = self._bundle(key, namespace)
         try:
-            if there is not None and there.foreign:
-                # Server-side apply leaves foreign keys alone; only a replacement removes them.
+            if there is not None and there.sealed:
+                await self.cluster.delete(CONFIG_MAP, *there.key)  # no edit can undo that
+            if there is not None and there.foreign and not there.sealed:
                 written = await self.cluster.replace(CONFIG_MAP, desired)
             else:
                 written = await self.cluster.apply(CONFIG_MAP, desired)
+                if set(objects.files_of(written)) != set(files):
+                    # Apply leaves keys alone that others put in, or that we once replaced.
+                    written = await self.cluster.replace(CONFIG_MAP, desired)
         except NotFoundError:
             self.store.namespaces.pop(namespace, None)
             return None
@@ -283,10 +293,7 @@ class PrefixReconciler:
             return None if await self._is_terminating(namespace) else str(error)
         except ApiError as error:
             return str(error)
-        found = self.store.see_config_map(written)
-        if found is not None and found.foreign:
-            # It was out of our sight, without its labels, and somebody put keys into it.
-            self.store.see_config_map(await self.cluster.replace(CONFIG_MAP, desired))
+        self.store.see_config_map(written)
         intended = objects.route_hash(files[bundle.ROUTE_FILE])
         if there is None and namespace in record.published:
             note = f"the bundle in {namespace} was deleted: put back"
@@ -338,7 +345,7 @@ class PrefixReconciler:
         if state.rolled_back is not None:
             used.add(state.rolled_back.revision.digest)
         former = [item for item in self.store.found(key, REVISION) if not item.digests & used]
-        former.sort(key=lambda item: item.created, reverse=True)
+        former.sort(key=lambda item: (item.created, item.resource_version), reverse=True)
         for item in former[prefix.spec.revision_history_limit :]:
             await self.cluster.delete(CONFIG_MAP, *item.key)
             self.store.lose_config_map(item.key)
@@ -466,10 +473,14 @@ def _routed(state: State) -> list[Revision]:
     return [revision for revision in (state.stable, candidate) if revision is not None]
 
 
+def _is_intact(found: Found, digest: Digest) -> bool:
+    return digest in found.digests and not (found.foreign or found.orphan)
+
+
 def _is_right(found: Found | None, route: Route, encoded: bytes) -> bool:
     return (
         found is not None
-        and not found.foreign
+        and not (found.foreign or found.sealed)
         and found.route == objects.route_hash(encoded)
         and found.digests == {revision.digest for revision in route.revisions}
     )

@@ -28,6 +28,7 @@ from headwater.resources.prefix import Step as SpecStep
 from headwater.resources.prefix import Verdict as StatusVerdict
 from headwater.resources.schema import Condition
 from headwater.rollout.state import (
+    NOT_JUDGED,
     Candidate,
     Counts,
     Entry,
@@ -89,7 +90,7 @@ def state_from(status: PromptPrefixStatus) -> State:
             evidence={
                 row.model: Counts(row.hits, row.misses, row.errors) for row in candidate.evidence
             },
-            verdict=None
+            verdict=NOT_JUDGED
             if candidate.verdict is None
             else Verdict(Result(candidate.verdict.result), candidate.verdict.reason),
         ),
@@ -184,10 +185,8 @@ def status_from(
 
 def _verdict(
     candidate: Candidate, previous: CandidateRevision | None, now: datetime
-) -> StatusVerdict | None:
+) -> StatusVerdict:
     """The verdict; its time is when it was first found, so that nothing is written for nothing."""
-    if candidate.verdict is None:
-        return None
     result, message = candidate.verdict.result, candidate.verdict.message
     found = StatusVerdict(result=result.value, reason=message, at=now)
     if previous is None or previous.digest != candidate.revision.digest or not previous.verdict:

@@ -71,6 +71,7 @@ class NamespaceRecord:
 
     labels: dict[str, str]
     terminating: bool
+    resource_version: int = field(compare=False)
 
 
 class Store:
@@ -95,9 +96,9 @@ class Store:
         key = Key(metadata["namespace"], metadata["name"])
         version = int(metadata["resourceVersion"])
         record = self.prefixes.get(key)
+        if record is not None and version <= record.resource_version:
+            return False
         if record is not None and record.body["metadata"]["uid"] == metadata["uid"]:
-            if version <= record.resource_version:
-                return False
             record.body, record.full, record.resource_version = body, True, version
         else:
             self.prefixes[key] = PrefixRecord(body, full=True, resource_version=version)
@@ -109,17 +110,20 @@ class Store:
         record = NamespaceRecord(
             labels=dict(metadata.get("labels") or {}),
             terminating="deletionTimestamp" in metadata,
+            resource_version=int(metadata["resourceVersion"]),
         )
-        changed = self.namespaces.get(metadata["name"]) != record
+        known = self.namespaces.get(metadata["name"])
+        if known is not None and record.resource_version <= known.resource_version:
+            return False
         self.namespaces[metadata["name"]] = record
-        return changed
+        return record != known
 
     def see_warmer(self, body: Object) -> bool:
         """Take in a CacheWarmer; False where it is known in this version or a newer one."""
         metadata = body["metadata"]
         key = Key(metadata["namespace"], metadata["name"])
         known = self.warmers.get(key)
-        if known is not None and known["metadata"]["uid"] == metadata["uid"]:
+        if known is not None:
             version = int(known["metadata"]["resourceVersion"])
             if int(metadata["resourceVersion"]) <= version:
                 return False
@@ -158,6 +162,8 @@ class Store:
         known = self._found.get(found.key)
         if known is not None and found.resource_version <= known.resource_version:
             return None
+        if known is not None:  # somebody may have given it another prefix's label
+            self._by_prefix[known.prefix].pop(known.key, None)
         self._found[found.key] = found
         self._by_prefix.setdefault(found.prefix, {})[found.key] = found
         return found
@@ -172,6 +178,10 @@ class Store:
     def found(self, prefix: Key, role: str) -> list[Found]:
         """The ConfigMaps of a prefix in one role."""
         return [found for found in self._by_prefix.get(prefix, {}).values() if found.role == role]
+
+    def config_map(self, key: Key) -> Found | None:
+        """What is known of one ConfigMap."""
+        return self._found.get(key)
 
     def config_maps(self) -> list[Key]:
         """Every ConfigMap that is known."""

@@ -4,10 +4,13 @@ The operator never reads the Secret: it names it in the CronJob, and learns of a
 the fingerprint that the job reports.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from headwater.cluster import CACHE_WARMER, CRON_JOB, ApiError, Cluster, NotFoundError, Object
 from headwater.contract.digest import Digest
@@ -21,6 +24,9 @@ from headwater.warmer.cronjob import WarmedPrefix, cronjob, schedule_of
 from headwater.warmer.report import Report, ReportError, WarmedLane, decode
 
 _TTL: Final = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1)}
+
+DESIRED_ANNOTATION: Final = "headwater.dev/desired"
+"""Hash of the CronJob as it was wished for last: what is as wished is not written again."""
 
 _LaneKey = tuple[str, str, str]
 
@@ -88,18 +94,24 @@ class WarmerReconciler:
     ) -> None:
         """Apply the CronJob unless it stands as it was applied last."""
         prefix_key = Key(key.namespace, prefix.metadata.name)
-        desired = cronjob(
-            warmer,
-            facts,
-            image=self.image,
-            bundle_config_map=bundle_name(prefix_key),
-            provider_url=self.provider_url,
+        desired = _marked(
+            cronjob(
+                warmer,
+                facts,
+                image=self.image,
+                bundle_config_map=bundle_name(prefix_key),
+                provider_url=self.provider_url,
+            )
         )
         name = Key(key.namespace, desired["metadata"]["name"])
         last = self._applied.get(key)
         if last == {"desired": desired, "generation": self.store.cron_jobs.get(name)}:
             return
-        written = await self.cluster.apply(CRON_JOB, desired)
+        if last is None and name in self.store.cron_jobs:
+            there = await self.cluster.get(CRON_JOB, *name)
+            written = there if _stands(desired, there) else await self.cluster.apply(CRON_JOB, desired)
+        else:
+            written = await self.cluster.apply(CRON_JOB, desired)
         self.store.see_cron_job(written)
         if last is not None and last["desired"] == desired:
             note = f"the CronJob {name.name} was changed or deleted by hand: put back"
@@ -146,6 +158,28 @@ class WarmerReconciler:
             "uid": warmer.metadata.uid,
         }
         await self.recorder.tell(CACHE_WARMER, about, reason, note, warning=True)
+
+
+def _marked(desired: Object) -> Object:
+    """With its own hash, so that a field that is wished for no longer is noticed, too."""
+    digest = hashlib.sha256(msgspec.json.encode(desired, order="sorted")).hexdigest()[:16]
+    metadata = {**desired["metadata"], "annotations": {DESIRED_ANNOTATION: digest}}
+    return {**desired, "metadata": metadata}
+
+
+def _stands(desired: Any, found: Any) -> bool:
+    """Whether all that is wished for stands there; what the API server filled in may, too."""
+    if isinstance(desired, dict):
+        return isinstance(found, dict) and all(
+            key in found and _stands(value, found[key]) for key, value in desired.items()
+        )
+    if isinstance(desired, list):
+        return (
+            isinstance(found, list)
+            and len(desired) == len(found)
+            and all(map(_stands, desired, found))
+        )
+    return bool(desired == found)
 
 
 def merge(recorded: Iterable[Lane], reports: Iterable[Report], wanted: set[_LaneKey]) -> list[Lane]:

@@ -106,7 +106,9 @@ class Watcher:
         if kind == POD:
             self._pod(key, body, gone=gone)
         elif gone:
-            self._lose(kind, key)
+            known = self.store.config_map(key) if kind == CONFIG_MAP else None
+            if known is None or known.resource_version <= int(metadata["resourceVersion"]):
+                self._lose(kind, key)  # else it was made anew since
         elif kind == NAMESPACE:
             self._namespace(key.name, body)
         elif kind == CONFIG_MAP:
@@ -170,9 +172,13 @@ class Watcher:
                 self.add(Work(PROMPT_PREFIX, key))
 
     def _config_map(self, body: Object) -> None:
+        metadata = body["metadata"]
+        before = self.store.config_map(Key(metadata["namespace"], metadata["name"]))
         found = self.store.see_config_map(body)
         if found is None:
             return
+        if before is not None and (before.role, before.prefix) != (found.role, found.prefix):
+            self.add(Work(PROMPT_PREFIX, before.prefix))  # it lost the object to a hand edit
         if found.role == CONTENT:
             self._content(found.key)
         else:

@@ -59,11 +59,11 @@ class Ledger:
             self._seen[sample.target] = seen
         changed = set()
         for series, counts in sample.counts.items():
-            gained = _gain(seen.counts.get(series, Counts()), counts)
-            if gained != Counts():
-                self._totals[series] = self._totals.get(series, Counts()) + gained
+            before = seen.counts.get(series, Counts())
+            after = seen.counts[series] = _most(before, counts)
+            if after != before:
+                self._totals[series] = self._totals.get(series, Counts()) + (after - before)
                 changed.add(series.prefix)
-        seen.counts = dict(sample.counts)
         return changed
 
     def forget_except(self, targets: Iterable[str]) -> None:
@@ -80,13 +80,10 @@ class Ledger:
         }
 
 
-def _gain(before: Counts, after: Counts) -> Counts:
-    """What was counted in between; a counter that fell was started anew."""
-    if (
-        min(after.hits - before.hits, after.misses - before.misses, after.errors - before.errors)
-        < 0
-    ):
-        return after
+def _most(before: Counts, after: Counts) -> Counts:
+    """The furthest that one process's counters came: one that fell in the same process lies."""
     return Counts(
-        after.hits - before.hits, after.misses - before.misses, after.errors - before.errors
+        max(before.hits, after.hits),
+        max(before.misses, after.misses),
+        max(before.errors, after.errors),
     )

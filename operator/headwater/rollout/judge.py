@@ -16,8 +16,7 @@ def judge(evidence: Evidence, *, min_hit_rate: float, min_requests: int) -> Verd
         if _is_lost(counts, min_hit_rate, min_requests):
             return Verdict(
                 Result.ROLL_BACK,
-                f"on {model} {counts.hits} of {counts.eligible} eligible requests read the cache"
-                f" ({_percent(counts)}), and the floor is {min_hit_rate:.0%}",
+                f"{_share(model, counts)}, and the floor is {_percent(min_hit_rate)}",
             )
     seen = {model: counts for model, counts in sorted(evidence.items()) if counts.eligible}
     short = [f"{seen[model].eligible} on {model}" for model in _short(seen, min_requests)]
@@ -28,11 +27,7 @@ def judge(evidence: Evidence, *, min_hit_rate: float, min_requests: int) -> Verd
         )
     return Verdict(
         Result.PASS,
-        "; ".join(
-            f"on {model} {counts.hits} of {counts.eligible} eligible requests read the cache"
-            f" ({_percent(counts)})"
-            for model, counts in seen.items()
-        ),
+        "; ".join(_share(model, counts) for model, counts in seen.items()),
     )
 
 
@@ -46,5 +41,11 @@ def _short(seen: Evidence, min_requests: int) -> Iterable[str]:
     return (model for model, counts in seen.items() if counts.eligible < min_requests)
 
 
-def _percent(counts: Counts) -> str:
-    return f"{counts.hits / counts.eligible:.0%}"
+def _share(model: str, counts: Counts) -> str:
+    seen = f"{counts.hits} of {counts.eligible} eligible requests"
+    return f"on {model} {seen} read the cache ({_percent(counts.hits / counts.eligible)})"
+
+
+def _percent(share: float) -> str:
+    # Four digits: 899 of 1,000 must not read as the 90% that it failed.
+    return f"{share * 100:.4g}%"

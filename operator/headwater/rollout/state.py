@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from headwater.contract.route import Revision, Weight
 
@@ -53,9 +53,13 @@ Step = SetWeight | Pause
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the author declared; `declared` is None while no verified bytes stand behind it."""
+    """What the author declared; `declared` is None while no verified bytes stand behind it.
+
+    Evidence about other than the declared `models` does not count.
+    """
 
     declared: Revision | None
+    models: tuple[str, ...]
     steps: tuple[Step, ...]
     strategy: Literal["Canary", "Immediate"] = "Canary"
     min_hit_rate: float = 0.9
@@ -117,6 +121,9 @@ class Verdict:
     message: str
 
 
+NOT_JUDGED: Final = Verdict(Result.WAITING, "not judged yet")
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """The revision being canaried. `evidence` counts since its weight was last set."""
@@ -127,7 +134,7 @@ class Candidate:
     started_at: datetime
     step_started_at: datetime
     evidence: Evidence = field(default_factory=dict)
-    verdict: Verdict | None = None
+    verdict: Verdict = NOT_JUDGED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,284 @@
+"""The status is a rollout's only memory: what goes in comes out, and nothing is written twice."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.contract.digest import Digest
+from headwater.contract.route import Revision, Weight
+from headwater.controller.status import dump, plan_from, state_from, status_from
+from headwater.resources import PromptPrefix
+from headwater.resources.generate import openapi_schema
+from headwater.resources.prefix import HISTORY_LIMIT, PUBLISHED_LIMIT, PromptPrefixStatus
+from headwater.resources.schema import MESSAGE_LIMIT, Condition
+from headwater.rollout.state import (
+    Candidate,
+    Counts,
+    Entry,
+    Evidence,
+    Pause,
+    Phase,
+    Reason,
+    Result,
+    RolledBack,
+    SetWeight,
+    State,
+    Verdict,
+)
+from tests.unit.controller.bodies import PREFIX, prompt_prefix
+from tests.unit.rollout.stories import FEW, NONE, START, V1, V2, serving, trying
+from tests.unit.rollout.test_laws import Rollouts
+
+SCHEMA = openapi_schema(PromptPrefix)["properties"]["status"]
+LATER = START + timedelta(hours=1)
+
+
+def written(
+    state: State,
+    previous: PromptPrefixStatus | None = None,
+    now: datetime = START,
+    stable_counts: Evidence = NONE,
+) -> PromptPrefixStatus:
+    """The status, having been to the API server and back."""
+    ready = Condition(
+        type="Ready", status="True", last_transition_time=START, reason="Stable", message=""
+    )
+    status = status_from(
+        PREFIX,
+        state,
+        previous or PromptPrefixStatus(),
+        generation=4,
+        conditions=[ready],
+        namespaces=2,
+        stable_counts=stable_counts,
+        now=now,
+    )
+    sent = json.loads(json.dumps(dump(status)))
+    assert refusals(sent, SCHEMA, "status") == []
+    return PromptPrefixStatus.model_validate(sent)
+
+
+def refusals(value: Any, schema: dict[str, Any], where: str) -> list[str]:
+    """What the API server would refuse, or drop, of a value: the keywords that our CRDs use."""
+    match value:
+        case dict():
+            if schema["type"] != "object":
+                return [f"{where}: an object"]
+            fields = schema["properties"]
+            required = set(schema.get("required", ()))
+            found = [f"{where}: {name} is required" for name in required - set(value)]
+            found += [f"{where}: {name} is unknown" for name in value if name not in fields]
+            for name in value.keys() & fields.keys():
+                found += refusals(value[name], fields[name], f"{where}.{name}")
+            return found
+        case list():
+            found = [f"{where}: too long"] if len(value) > schema["maxItems"] else []
+            if keys := schema.get("x-kubernetes-list-map-keys"):
+                names = [tuple(item[key] for key in keys) for item in value]
+                found += [f"{where}: twice the same key"] if len(set(names)) < len(names) else []
+            for item in value:
+                found += refusals(item, schema["items"], f"{where}[]")
+            return found
+        case bool():
+            return [] if schema["type"] == "boolean" else [f"{where}: a boolean"]
+        case int():
+            fits = schema["type"] == "integer" and (
+                schema.get("minimum", value) <= value <= schema.get("maximum", value)
+            )
+            return [] if fits else [f"{where}: {value}"]
+        case str():
+            fits = (
+                schema["type"] == "string"
+                and schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
+                and value in schema.get("enum", [value])
+            )
+            return [] if fits else [f"{where}: {value!r}"]
+    return [f"{where}: {value!r} has no place in a status"]
+
+
+times = st.integers(0, 2**32).map(lambda second: datetime.fromtimestamp(second, UTC))
+texts = st.text(st.characters(codec="utf-8"), max_size=MESSAGE_LIMIT)
+numbers = st.integers(0, 2**53)
+revisions = st.builds(
+    Revision,
+    st.from_regex(r"[a-z0-9]{1,63}", fullmatch=True),
+    st.binary(max_size=2).map(Digest.of),
+)
+counts = st.builds(Counts, numbers, numbers, numbers)
+candidates = st.builds(
+    Candidate,
+    revision=revisions,
+    step=st.integers(0, 20),
+    weight=st.integers(0, 100).map(Weight.percent),
+    started_at=times,
+    step_started_at=times,
+    evidence=st.dictionaries(st.text("abc-", min_size=1, max_size=128), counts, max_size=16),
+    verdict=st.builds(Verdict, st.sampled_from(Result), texts),
+)
+gone = st.builds(RolledBack, revisions, st.integers(0, 2**31 - 1), texts, times)
+histories = st.lists(
+    st.builds(Entry, revisions, st.sampled_from(Reason), texts, times), max_size=HISTORY_LIMIT
+).map(tuple)
+nothing_yet = st.builds(State, st.sampled_from(Phase), texts, numbers, history=histories)
+states = nothing_yet | st.builds(
+    State,
+    phase=st.sampled_from(Phase),
+    message=texts,
+    epoch=numbers,
+    stable=revisions,
+    promoted_at=times,
+    candidate=st.none() | candidates,
+    rolled_back=st.none() | gone,
+    history=histories,
+)
+
+
+@given(states)
+def test_what_is_recorded_is_what_is_decided_on_next(state: State) -> None:
+    """Through the models, JSON and the bounds of the CRD, nothing is lost or changed."""
+    assert state_from(written(state)) == state
+
+
+@given(states)
+def test_nothing_new_is_the_same_status_later(state: State) -> None:
+    """Equal to what stands there, so that it is not written."""
+    first = written(state)
+    assert written(state, previous=first, now=LATER) == first
+
+
+def test_what_is_too_long_is_cut_once() -> None:
+    """A reason of many models is cut, and the cut one is not new the next time."""
+    verdict = Verdict(Result.WAITING, "x" * (MESSAGE_LIMIT + 1))
+    state = trying(V2, 10)
+    assert state.candidate is not None
+    long = State(
+        stable=V1,
+        promoted_at=START,
+        message="y" * 5000,
+        candidate=Candidate(V2, 0, Weight(0), START, START, verdict=verdict),
+    )
+    first = written(long)
+    assert first.candidate is not None
+    assert first.candidate.verdict is not None
+    assert len(first.candidate.verdict.reason) == MESSAGE_LIMIT
+    assert written(long, previous=first, now=LATER) == first
+
+
+class RestartedRollouts(Rollouts):
+    """The laws of a rollout hold where every decision is followed by a restart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status = PromptPrefixStatus()
+
+    def _decide(self, observed: Evidence = NONE) -> None:
+        super()._decide(observed)
+        self.status = written(self.state, self.status, self.now)
+        remembered = state_from(self.status)
+        assert remembered == self.state, "a restart forgets nothing"
+        self.state = remembered
+
+
+TestRestartedRollouts = RestartedRollouts.TestCase
+TestRestartedRollouts.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+def test_a_verdict_keeps_its_time_while_it_says_the_same() -> None:
+    """A new candidate has a verdict of its own, in whatever words."""
+    first = written(trying(V2, 10), now=START)
+    same = written(trying(V2, 10), previous=first, now=LATER)
+    other = written(trying(V1, 10), previous=first, now=LATER)
+    times = [status.candidate and status.candidate.verdict for status in (first, same, other)]
+    assert [verdict and verdict.at for verdict in times] == [START, START, LATER]
+
+
+def test_every_routed_version_is_bound_to_its_digest() -> None:
+    """Candidates too, and for ever: the newest are last, and stand once."""
+    published = [PromptPrefixStatus()]
+    for state in (serving(V1), trying(V2, 10), serving(V1), serving(V2)):
+        published.append(written(state, previous=published[-1]))
+    bound = [[row.version for row in status.published] for status in published]
+    assert bound == [[], ["v1"], ["v1", "v2"], ["v1", "v2"], ["v1", "v2"]]
+
+
+def test_bindings_are_bounded() -> None:
+    """The oldest go first."""
+    status = PromptPrefixStatus()
+    for number in range(PUBLISHED_LIMIT + 2):
+        status = written(serving(Revision(f"v{number}", V1.digest)), previous=status)
+    assert len(status.published) == PUBLISHED_LIMIT
+    assert status.published[0].version == "v2"
+
+
+@pytest.mark.parametrize(
+    ("counts", "rate"),
+    [
+        (NONE, None),
+        ({"a": Counts(errors=5)}, None),
+        ({"a": Counts(hits=1)}, "100%"),
+        ({"a": Counts(misses=1)}, "0%"),
+        ({"a": Counts(hits=999, misses=1)}, "99%"),
+        ({"a": Counts(hits=1), "b": Counts(misses=1)}, "50%"),
+    ],
+)
+def test_the_hit_rate_that_people_see(counts: Evidence, rate: str | None) -> None:
+    """Of the stable revision, over its models, in whole percents and never rounded up."""
+    status = written(serving(V1), stable_counts=counts)
+    assert status.hit_rate == rate
+    assert status.stable is not None
+    assert status.stable.hit_rate == rate
+
+
+def test_the_hit_rate_outlives_a_restart_and_not_a_promotion() -> None:
+    """Without counts the last one stands, as long as it is about the same revision."""
+    before = written(serving(V1), stable_counts=FEW)
+    assert written(serving(V1), previous=before).hit_rate == "100%"
+    assert written(serving(V2), previous=before).hit_rate is None
+
+
+def test_a_history_of_another_release_is_left_out() -> None:
+    """A newer one may have told of events that this one does not know."""
+    row = {"version": "v1", "digest": str(V1.digest), "at": "2026-11-21T09:00:00Z"}
+    status = PromptPrefixStatus.model_validate(
+        {"history": [{**row, "event": "Teleported"}, {**row, "event": "Promoted"}]}
+    )
+    assert [entry.reason for entry in state_from(status).history] == [Reason.PROMOTED]
+
+
+def test_an_empty_status_is_the_first_state() -> None:
+    """A prefix that was just created."""
+    assert state_from(PromptPrefixStatus()) == State()
+
+
+def test_the_plan_is_what_the_author_declared() -> None:
+    """Percents and durations become weights and time; a digest is declared once it verified."""
+    declared = Digest.of(b"declared")
+    body = prompt_prefix(
+        rollout={
+            "steps": [{"setWeight": 5}, {"pause": {"duration": "90s"}}, {"pause": {}}],
+            "analysis": {"minHitRate": 0.8, "minRequests": 7},
+            "approval": "Required",
+            "approvedDigest": str(V2.digest),
+        },
+        suspend=True,
+        retry=3,
+    )
+    plan = plan_from(PromptPrefix.model_validate(body), declared)
+    assert plan.declared == Revision("v2", declared)
+    assert plan.models == ("claude-opus-4-8",)
+    assert plan.steps == (SetWeight(Weight(500)), Pause(timedelta(seconds=90)), Pause())
+    assert (plan.strategy, plan.min_hit_rate, plan.min_requests) == ("Canary", 0.8, 7)
+    assert (plan.approval_required, plan.approved_digest) == (True, V2.digest)
+    assert (plan.suspend, plan.retry, plan.history_limit) == (True, 3, HISTORY_LIMIT)
+    assert plan_from(PromptPrefix.model_validate(body), None).declared is None
+
+
+def test_without_steps_a_canary_has_two() -> None:
+    """10 %, then 50 %."""
+    plan = plan_from(PromptPrefix.model_validate(prompt_prefix()), None)
+    assert plan.steps == (SetWeight(Weight(1000)), SetWeight(Weight(5000)))
+    assert (plan.strategy, plan.approval_required, plan.suspend) == ("Canary", False, False)

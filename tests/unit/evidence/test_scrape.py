@@ -1,0 +1,260 @@
+"""Reading sidecars: what an exposition says, and targets that hang, lie or send rubbish."""
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.contract.bundle import Bundle, encode
+from headwater.contract.content import canonical_bytes, content
+from headwater.contract.digest import Digest
+from headwater.contract.route import Revision, Route
+from headwater.evidence import scrape as module
+from headwater.evidence.ledger import Series
+from headwater.evidence.scrape import parse, scrape
+from headwater.rollout.state import Counts
+from headwater.sidecar.bundles import BundleFollower
+from headwater.sidecar.lanes import Lanes
+from headwater.sidecar.metrics import Identity, Metrics, Outcome
+
+SERIES = Series("help-desk", "0123456789ab", "claude-opus-5")
+START = "process_start_time_seconds 1.7955e+09\n"
+STARTED = datetime.fromtimestamp(1.7955e9, UTC)
+LABELS = 'prefix="help-desk",digest12="0123456789ab",model="claude-opus-5"'
+
+
+def requests(outcome: str, eligible: str, value: str, labels: str = LABELS) -> str:
+    return (
+        f'headwater_requests_total{{{labels},outcome="{outcome}",eligible="{eligible}"}} {value}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("", {}),
+        (requests("hit", "true", "12"), {SERIES: Counts(hits=12)}),
+        (requests("miss", "true", "3"), {SERIES: Counts(misses=3)}),
+        (requests("miss", "false", "3"), {SERIES: Counts()}),
+        (requests("hit", "false", "3"), {SERIES: Counts()}),
+        (requests("error", "true", "2"), {SERIES: Counts(errors=2)}),
+        (requests("error", "false", "2"), {SERIES: Counts(errors=2)}),
+        (requests("aborted", "true", "9"), {SERIES: Counts()}),
+        (requests("rejected", "true", "9"), {SERIES: Counts()}),
+        (
+            requests("hit", "true", "5")
+            + requests("hit", "true", "7", LABELS + ',team="sales"')
+            + requests("miss", "true", "1"),
+            {SERIES: Counts(hits=12, misses=1)},
+        ),
+        (requests("hit", "true", "1.2e3"), {SERIES: Counts(hits=1200)}),
+        ('http_requests_total{outcome="hit",eligible="true"} 9\n', {}),
+        ('headwater_requests_created{outcome="hit",eligible="true"} 9\n', {}),
+        ("# TYPE up gauge\nup 1\n", {}),
+    ],
+)
+def test_counts_of_an_exposition(text: str, counts: dict[Series, Counts]) -> None:
+    """Only eligible answers are hits or misses; teams and surfaces are added up."""
+    sample = parse("pod", START + text)
+    assert (sample.target, sample.started_at, sample.counts) == ("pod", STARTED, counts)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no process_start_time_seconds"),
+        (requests("hit", "true", "1"), "no process_start_time_seconds"),
+        (START + requests("hit", "true", "NaN"), "no number of requests"),
+        (START + requests("hit", "true", "+Inf"), "no number of requests"),
+        (START + requests("hit", "true", "-1"), "no number of requests"),
+        (START + requests("hit", "true", "1.1e12"), "no number of requests"),
+        (START + requests("hit", "true", "twelve"), "could not convert"),
+        ("process_start_time_seconds NaN\n", "no time"),
+        ("process_start_time_seconds +Inf\n", "no time"),
+        ("process_start_time_seconds 1e300\n", "no time"),
+        ("<html><body>not found</body></html>", None),
+        ('headwater_requests_total{prefix="help-desk', None),
+    ],
+)
+def test_half_a_reading_is_no_reading(text: str, why: str | None) -> None:
+    """One value that cannot be, and nothing of that target is believed."""
+    with pytest.raises(ValueError, match=why and re.escape(why)):
+        parse("pod", text)
+
+
+_NAMES = ("headwater_requests_total", "process_start_time_seconds", "outcome", "eligible")
+_MARKS = ("# TYPE ", "counter", *'{}="\\,#\n ', "1e999", "NaN", "-1", "7", "é", "\x00")
+_PIECES = st.sampled_from(_NAMES + _MARKS)
+
+
+@given(st.lists(_PIECES, max_size=20).map("".join) | st.text())
+def test_rubbish_is_a_value_error(text: str) -> None:
+    """Nothing that a target sends may end the controller."""
+    with suppress(ValueError):
+        parse("pod", text)
+
+
+def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
+    """The names and labels of both sides agree, on the sidecar's real exposition."""
+    canonical = canonical_bytes(content(tools=[], system=[{"text": "Be brief."}], ttl="5m"))
+    stable = Revision("v1", Digest.of(canonical))
+    route = Route(
+        namespace="ai-platform",
+        prefix="help-desk",
+        epoch=1,
+        salt="",
+        stable=stable,
+        models=("claude-opus-5",),
+        ttl="5m",
+    )
+    for name, data in encode(Bundle(route, {stable.digest: canonical})).items():
+        (tmp_path / name).write_bytes(data)
+    bundles = BundleFollower(tmp_path)
+    bundles.poll()
+    identity = Identity("support", "sales", "chat", "web")
+    metrics = Metrics(identity, bundles, Lanes(), time.monotonic)
+    for outcome, eligible, times in (
+        (Outcome.HIT, True, 5),
+        (Outcome.MISS, True, 2),
+        (Outcome.MISS, False, 7),
+        (Outcome.ERROR, False, 1),
+        (Outcome.ABORTED, True, 3),
+    ):
+        for _ in range(times):
+            metrics.ended(stable, "claude-opus-5", outcome, eligible=eligible)
+
+    sample = parse("pod", metrics.exposition().decode())
+
+    series = Series("help-desk", stable.digest.short, "claude-opus-5")
+    assert sample.counts == {series: Counts(hits=5, misses=2, errors=1)}
+    age = datetime.now(UTC) - sample.started_at
+    assert timedelta(0) <= age < timedelta(days=1), f"the start of process {os.getpid()}"
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(**handlers: Handler) -> AsyncIterator[dict[str, str]]:
+    """Real servers, one path for each handler; yields the targets."""
+    application = web.Application()
+    for name, handler in handlers.items():
+        application.router.add_get(f"/{name}", handler)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        yield {name: f"http://127.0.0.1:{port}/{name}" for name in handlers}
+    finally:
+        await runner.cleanup()
+
+
+async def good(_: web.Request) -> web.Response:
+    return web.Response(text=START + requests("hit", "true", "12"))
+
+
+async def test_targets_that_fail_are_left_out_and_delay_nobody(
+    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    """One hangs, others send rubbish or nothing: the good ones are read within the time limit."""
+    monkeypatch.setattr(module, "_TIMEOUT", aiohttp.ClientTimeout(total=1.5))
+
+    async def hangs(_: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def trickles(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(START.encode())
+        await asyncio.Event().wait()
+        return response
+
+    async def html(_: web.Request) -> web.Response:
+        return web.Response(text="<html>hello</html>")
+
+    async def binary(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(range(256)))
+
+    async def fails(_: web.Request) -> web.Response:
+        return web.Response(status=500, text=START)
+
+    async def elsewhere(_: web.Request) -> web.Response:
+        raise web.HTTPFound("/good")
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"# rubbish\n" * 10_000)
+        except ConnectionError:
+            return response
+
+    async with serving(
+        hangs=hangs,
+        trickles=trickles,
+        html=html,
+        binary=binary,
+        fails=fails,
+        elsewhere=elsewhere,
+        endless=endless,
+        good=good,
+    ) as targets:
+        refused = f"http://127.0.0.1:{unused_tcp_port}/metrics"
+        began = time.monotonic()
+        samples = await scrape({**targets, "refuses": refused, "nonsense": "no-url"})
+        took = time.monotonic() - began
+
+    assert [sample.target for sample in samples] == ["good"]
+    assert took < 10  # the limit, and room for a machine with much else to do
+
+
+async def test_an_exposition_in_many_pieces_is_read_whole() -> None:
+    """A large one comes in many packets; a part of it would look like counters that vanished."""
+    many = 3_000
+
+    async def large(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(START.encode())
+        for number in range(many):
+            labels = f'prefix="p{number}",digest12="0123456789ab",model="claude-opus-5"'
+            await response.write(requests("hit", "true", "1", labels).encode())
+        return response
+
+    async with serving(large=large) as targets:
+        (sample,) = await scrape(targets)
+    assert len(sample.counts) == many
+
+
+async def test_an_exposition_that_is_cut_is_left_out() -> None:
+    """The connection ends before the answer does."""
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "100000"})
+        await response.prepare(request)
+        await response.write((START + requests("hit", "true", "12")).encode())
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    async with serving(cut=cut, good=good) as targets:
+        assert [sample.target for sample in await scrape(targets)] == ["good"]
+
+
+async def test_nothing_to_read_is_no_error() -> None:
+    """A cluster without consumers."""
+    assert await scrape({}) == []

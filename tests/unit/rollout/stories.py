@@ -1,0 +1,100 @@
+"""Revisions, plans and states in few words, so that a test of a rollout reads like its story."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from headwater.contract.digest import Digest
+from headwater.contract.route import Revision, Weight
+from headwater.rollout.decide import decide
+from headwater.rollout.state import (
+    Candidate,
+    Counts,
+    Decision,
+    Evidence,
+    Pause,
+    Plan,
+    RolledBack,
+    SetWeight,
+    State,
+    Step,
+)
+
+START = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+OPUS, HAIKU = "claude-opus-5", "claude-haiku-4-5"
+
+V1, V2, V3 = (Revision(name, Digest.of(name.encode())) for name in ("v1", "v2", "v3"))
+
+GOOD = {OPUS: Counts(hits=19, misses=1)}
+"""Enough for a verdict, and above the floor of 0.9."""
+BAD = {OPUS: Counts(hits=10, misses=10)}
+FEW = {OPUS: Counts(hits=5)}
+NONE: Evidence = {}
+
+
+def weight(percent: int) -> SetWeight:
+    return SetWeight(Weight.percent(percent))
+
+
+def pause(minutes: int) -> Pause:
+    return Pause(minutes * MINUTE)
+
+
+UNTIL_APPROVED = Pause()
+STEPS: tuple[Step, ...] = (weight(10), weight(50))
+
+
+def plan(declared: Revision | None, **facts: Any) -> Plan:
+    """A canary of 10 % and 50 %, judged on 20 requests against a floor of 0.9."""
+    defaults: dict[str, Any] = {
+        "models": (OPUS, HAIKU),
+        "steps": STEPS,
+        "min_hit_rate": 0.9,
+        "min_requests": 20,
+    }
+    return Plan(declared=declared, **(defaults | facts))
+
+
+def serving(revision: Revision, **facts: Any) -> State:
+    """A revision is stable, and nothing else goes on."""
+    return State(epoch=1, stable=revision, promoted_at=START, **facts)
+
+
+def trying(
+    revision: Revision,
+    percent: int,
+    step: int = 0,
+    evidence: Evidence = NONE,
+    **facts: Any,
+) -> State:
+    """v1 is stable, and `revision` has been at this weight since START."""
+    candidate = Candidate(
+        revision=revision,
+        step=step,
+        weight=Weight.percent(percent),
+        started_at=START,
+        step_started_at=START,
+        evidence=evidence,
+    )
+    return State(epoch=3, stable=V1, promoted_at=START, candidate=candidate, **facts)
+
+
+def went_back(revision: Revision, retry: int = 0) -> State:
+    """v1 is stable, and `revision` was rolled back while `spec.retry` was `retry`."""
+    gone = RolledBack(revision, retry, f"{revision.version} went back: it missed", START)
+    return State(epoch=4, stable=V1, promoted_at=START, rolled_back=gone)
+
+
+def route(state: State) -> str:
+    """The route as people say it: `v1`, or `v1, v2 at 10%`; `-` where nothing is served."""
+    if state.stable is None:
+        return "-"
+    if state.candidate is None:
+        return state.stable.version
+    candidate = state.candidate
+    return f"{state.stable.version}, {candidate.revision.version} at {candidate.weight / 100:g}%"
+
+
+def again(given: Plan, decision: Decision, now: datetime) -> Decision:
+    """Decide once more, with nothing new."""
+    return decide(given, decision.state, NONE, now)
