@@ -149,9 +149,25 @@ def _settings() -> kopf.OperatorSettings:
     settings.queueing.worker_limit = None  # with a limit, each object holds a slot for a while
     settings.queueing.idle_timeout = 0.2
     settings.process.ultimate_exiting_timeout = 25
+    settings.persistence.diffbase_storage = _NoDiffs()
     for kind in SELECTED:
         settings.watching.label_selectors[kind.group, kind.version, kind.plural] = ROLE_LABEL
     return settings
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf compares each object with its last known state; no handler of ours asks for that."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        del body, extra_fields
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        del body
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        del body, patch, essence
 
 
 async def _resync(watcher: Watcher, cluster: Cluster) -> None:

@@ -244,8 +244,7 @@ class PrefixReconciler:
     ) -> dict[str, str]:
         """Put the bundle into every consumer namespace; those that lack it, and why."""
         selector = prefix.spec.consumers.namespace_selector
-        await self._prune(key, selector, self._namespaces(key, selector))
-        wanted = self._namespaces(key, selector)
+        wanted = await self._prune(key, selector, self._namespaces(key, selector))
         if state.stable is None:
             record.published = set()
             return {}
@@ -287,7 +286,7 @@ class PrefixReconciler:
                     # Apply leaves keys alone that others put in, or that we once replaced.
                     written = await self.cluster.replace(CONFIG_MAP, desired)
         except NotFoundError:
-            self.store.namespaces.pop(namespace, None)
+            self.store.lose_namespace(namespace)
             return None
         except RefusedError as error:
             return None if await self._is_terminating(namespace) else str(error)
@@ -309,22 +308,24 @@ class PrefixReconciler:
         try:
             self.store.see_namespace(await self.cluster.get(NAMESPACE, None, namespace))
         except NotFoundError:
-            self.store.namespaces.pop(namespace, None)
+            self.store.lose_namespace(namespace)
             return True
         return self.store.namespaces[namespace].terminating
 
-    async def _prune(self, key: Key, selector: LabelSelector, wanted: list[str]) -> None:
-        """Take the bundle out of namespaces that are no longer selected."""
+    async def _prune(self, key: Key, selector: LabelSelector, wanted: list[str]) -> list[str]:
+        """Take the bundle out of namespaces that are not wanted any more; those that are."""
         for found in self._bundles(key):
             namespace = found.key.namespace
             if namespace in wanted:
                 continue
             # Deleting cannot be undone, and what we remember may be late: ask again first.
-            if await self._is_terminating(namespace):
+            terminating = await self._is_terminating(namespace)
+            wanted = self._namespaces(key, selector)
+            if namespace not in wanted:
+                if not terminating:
+                    await self.cluster.delete(CONFIG_MAP, *found.key)
                 self.store.lose_config_map(found.key)
-            elif namespace not in self._namespaces(key, selector):
-                await self.cluster.delete(CONFIG_MAP, *found.key)
-                self.store.lose_config_map(found.key)
+        return wanted
 
     async def _withdraw(self, key: Key) -> None:
         """A prefix that is gone leaves no bundles; its revisions go by their owner reference."""
@@ -403,13 +404,11 @@ class PrefixReconciler:
 
     def _namespaces(self, key: Key, selector: LabelSelector) -> list[str]:
         """The namespaces that get the bundle: the selected ones, and a warmer's own."""
-        warmed = any(True for _ in self.store.warmers_of(key))
-        return sorted(
-            name
-            for name, namespace in self.store.namespaces.items()
-            if not namespace.terminating
-            and (selector.matches(namespace.labels) or (warmed and name == key.namespace))
-        )
+        names = self.store.namespaces_matching(selector)
+        own = self.store.namespaces.get(key.namespace)
+        if own is not None and not own.terminating and any(self.store.warmers_of(key)):
+            names.add(key.namespace)
+        return sorted(names)
 
     def _bundles(self, key: Key) -> list[Found]:
         """The prefix's bundles; a look-alike of another name is nobody's business."""

@@ -12,6 +12,7 @@ from typing import Any
 from headwater.cluster import Object
 from headwater.contract.digest import Digest
 from headwater.controller.objects import BUNDLE, Found, Key, inspect
+from headwater.resources.prefix import LabelSelector
 from headwater.rollout.state import Counts
 from headwater.warmer.report import Report
 
@@ -89,6 +90,7 @@ class Store:
         self._reports: dict[Key, dict[str, Report]] = {}
         self._found: dict[Key, Found] = {}
         self._by_prefix: dict[Key, dict[Key, Found]] = {}
+        self._by_label: dict[tuple[str, str], set[str]] = {}
 
     def see_prefix(self, body: Object) -> bool:
         """Take in a PromptPrefix; False where it is known in this version or a newer one."""
@@ -115,8 +117,31 @@ class Store:
         known = self.namespaces.get(metadata["name"])
         if known is not None and record.resource_version <= known.resource_version:
             return False
+        self.lose_namespace(metadata["name"])
         self.namespaces[metadata["name"]] = record
+        for label in record.labels.items():
+            self._by_label.setdefault(label, set()).add(metadata["name"])
         return record != known
+
+    def lose_namespace(self, name: str) -> None:
+        """Forget a namespace that is gone."""
+        record = self.namespaces.pop(name, None)
+        for label in record.labels.items() if record is not None else ():
+            self._by_label[label].discard(name)
+            if not self._by_label[label]:
+                del self._by_label[label]
+
+    def namespaces_matching(self, selector: LabelSelector) -> set[str]:
+        """The namespaces that a selector selects and that are not going away."""
+        # Prefixes times namespaces would be a million comparisons at a thousand of each.
+        known = (self._by_label.get(label, set()) for label in selector.match_labels.items())
+        among = min(known, key=len, default=self.namespaces.keys())
+        return {
+            name
+            for name in among
+            if not self.namespaces[name].terminating
+            and selector.matches(self.namespaces[name].labels)
+        }
 
     def see_warmer(self, body: Object) -> bool:
         """Take in a CacheWarmer; False where it is known in this version or a newer one."""

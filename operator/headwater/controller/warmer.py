@@ -109,7 +109,9 @@ class WarmerReconciler:
             return
         if last is None and name in self.store.cron_jobs:
             there = await self.cluster.get(CRON_JOB, *name)
-            written = there if _stands(desired, there) else await self.cluster.apply(CRON_JOB, desired)
+            written = (
+                there if _stands(desired, there) else await self.cluster.apply(CRON_JOB, desired)
+            )
         else:
             written = await self.cluster.apply(CRON_JOB, desired)
         self.store.see_cron_job(written)

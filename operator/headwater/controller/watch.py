@@ -115,16 +115,21 @@ class Watcher:
             self._config_map(body)
         elif kind == PROMPT_PREFIX:
             if self.store.see_prefix(body):
-                self._prefix(key)
+                self.add(Work(PROMPT_PREFIX, key))
+            # What a reconcile wrote itself is known to it, and news to those that depend on it.
+            self._warmers(key)
         elif kind == CACHE_WARMER:
+            self._warmed(key)  # it may have warmed another prefix until now
             if self.store.see_warmer(body):
-                self._warmer(key)
+                self.add(Work(CACHE_WARMER, key))
+            self._warmed(key)
         elif self.store.see_cron_job(body):
-            self._warmer(Key(key.namespace, (metadata.get("labels") or {})[WARMER_LABEL]))
+            warmer = (metadata.get("labels") or {}).get(WARMER_LABEL, "")
+            self.add(Work(CACHE_WARMER, Key(key.namespace, warmer)))
 
     def _lose(self, kind: Kind, key: Key) -> None:
         if kind == NAMESPACE:
-            self.store.namespaces.pop(key.name, None)
+            self.store.lose_namespace(key.name)
         elif kind == CONFIG_MAP:
             found = self.store.lose_config_map(key)
             if found is not None and found.role != CONTENT:
@@ -133,7 +138,8 @@ class Watcher:
                 self._content(key)
         elif kind == PROMPT_PREFIX:
             self.store.prefixes.pop(key, None)
-            self._prefix(key)
+            self.add(Work(PROMPT_PREFIX, key))
+            self._warmers(key)
         elif kind == CACHE_WARMER:
             lost = self.store.warmers.pop(key, None)
             self.add(Work(CACHE_WARMER, key))
@@ -147,14 +153,12 @@ class Watcher:
         else:
             self.store.sidecars.pop(key, None)
 
-    def _prefix(self, key: Key) -> None:
-        self.add(Work(PROMPT_PREFIX, key))
+    def _warmers(self, key: Key) -> None:
         for warmer in self.store.warmers_of(key):
             metadata = warmer["metadata"]
             self.add(Work(CACHE_WARMER, Key(metadata["namespace"], metadata["name"])))
 
-    def _warmer(self, key: Key) -> None:
-        self.add(Work(CACHE_WARMER, key))
+    def _warmed(self, key: Key) -> None:
         warmer = self.store.warmers.get(key)
         if warmer is not None:
             self.add(Work(PROMPT_PREFIX, Key(key.namespace, warmer["spec"]["prefixRef"]["name"])))
