@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install control-plane demo test lint format generate verify bench lock clean
+.PHONY: help install control-plane demo test e2e lint format generate verify bench lock clean
 
 ##@ Try it
 demo: install ## Play the product's story on a real control plane (KEEP=1 leaves it running)
@@ -22,7 +22,10 @@ control-plane: install ## Find or build etcd, kube-apiserver, kube-controller-ma
 	@$(PY) -m tests.cluster.assets
 
 test: install control-plane ## Run every test, on a real kube-apiserver (T=tests/unit for a part)
-	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup $(or $(T),tests)
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -m "not e2e" $(or $(T),tests)
+
+e2e: install control-plane ## Run the whole stories, a minute or so each
+	@$(PY) -m pytest -q -m e2e tests/e2e
 
 lint: install ## ruff, mypy strict, import-linter
 	@$(PY) -m ruff check .
@@ -55,4 +58,4 @@ clean: ## Remove what make made in this checkout (the Kubernetes binaries stay i
 
 help: ## Show this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	    /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	    /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -16,10 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.cluster import assets
 from tests.cluster.control_plane import Cluster, ControlPlane, open_cluster
 from tests.cluster.waiting import wait_until
+
+# Examples are timed by nobody here: the machines that run them are shared, and noisy.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 _WORKER_INPUT = "headwater_control_plane"
 _OWNER = pytest.StashKey["_Owner"]()
