@@ -166,7 +166,7 @@ def _paused(
     left = candidate.step_started_at + step.duration - now
     if left <= timedelta(0):
         return None
-    return _wait(state, candidate, Phase.PAUSED, f"paused for {step.duration}", left)
+    return _wait(state, candidate, Phase.PAUSED, f"paused for {_written(step.duration)}", left)
 
 
 def _enter(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Decision:
@@ -306,6 +306,11 @@ def _with_verdict(plan: Plan, candidate: Candidate) -> Candidate:
         candidate.evidence, min_hit_rate=plan.min_hit_rate, min_requests=plan.min_requests
     )
     return replace(candidate, verdict=verdict)
+
+
+def _written(duration: timedelta) -> str:
+    seconds = duration.total_seconds()
+    return f"{seconds:g} s" if seconds < 120 else f"{seconds / 60:g} min"  # noqa: PLR2004 - minutes
 
 
 def _record(plan: Plan, state: State, entry: Entry) -> Decision:
