@@ -296,7 +296,7 @@ ROWS = [
         "v1, v2 at 10%",
         observed=GOOD,
         minutes=4.9,
-        says="paused for 0:05:00",
+        says="paused for 5 min",
     ),
     Row(
         "a pause that is over goes on with a pass",
