@@ -1,46 +1,60 @@
-"""`headwater simulator`: an Anthropic-compatible server that models prompt caching."""
+"""`headwater simulator`: run the Anthropic-compatible server until it is told to stop."""
 
 import asyncio
 import signal
-import time
 
 import click
 
 from headwater.simulator.server import Settings, serving
 
 
-@click.command()
+async def _serve(settings: Settings, host: str, port: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(settings, host=host, port=port) as url:
+        click.echo(f"listening on {url}")
+        await stop.wait()
+
+
+@click.command
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", default=8585, show_default=True, help="Port to listen on; 0 takes a free one."
+    "--port",
+    default=8585,
+    type=click.IntRange(0, 65535),
+    help="Port; 0 takes a free one.",
+    show_default=True,
 )
 @click.option(
     "--time-scale",
-    type=click.FloatRange(min=0.001),
     default=1.0,
     show_default=True,
-    help="How much faster the caches age: at 60, five minutes pass in five seconds.",
+    type=click.FloatRange(min=0, min_open=True),
+    help="How many times faster the cache's clock runs: with 60, five minutes pass in five"
+    " seconds. Latencies stay real.",
 )
 @click.option(
     "--latency-base-ms",
-    type=click.FloatRange(min=0),
     default=20.0,
     show_default=True,
-    help="Milliseconds until any answer begins; not scaled.",
+    type=click.FloatRange(min=0),
+    help="Real milliseconds before any answer begins.",
 )
 @click.option(
     "--latency-ms-per-1k-uncached",
-    type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="Milliseconds more for each 1,000 tokens that are not read from cache.",
+    type=click.FloatRange(min=0),
+    help="Real milliseconds more for every 1,000 prompt tokens not read from the cache.",
 )
 @click.option(
     "--answer-tokens",
-    type=click.IntRange(min=1),
     default=12,
     show_default=True,
-    help="Tokens of each answer.",
+    type=click.IntRange(min=1),
+    help="Length of an answer, where max_tokens allows it.",
 )
 def command(
     host: str,
@@ -52,7 +66,8 @@ def command(
 ) -> None:
     """Run an Anthropic-compatible server that models prompt caching faithfully.
 
-    Point a client at it with ANTHROPIC_BASE_URL; any API key will do.
+    Prints its address as the first line. Any key is accepted, and each is a workspace of
+    its own. Point ANTHROPIC_BASE_URL at it.
     """
     settings = Settings(
         time_scale=time_scale,
@@ -61,17 +76,9 @@ def command(
         answer_tokens=answer_tokens,
     )
     try:
-        asyncio.run(_run(settings, host, port))
+        asyncio.run(_serve(settings, host, port))
     except OSError as error:
-        msg = f"cannot listen on {host}:{port} ({error.strerror}): choose another --port."
-        raise click.ClickException(msg) from error
-
-
-async def _run(settings: Settings, host: str, port: int) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
-    async with serving(settings, clock=time.monotonic, host=host, port=port) as url:
-        click.echo(f"listening on {url}")
-        await stop.wait()
+        raise click.ClickException(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port,"
+            " or 0 for a free one."
+        ) from error

@@ -49,7 +49,7 @@ class _Entry(NamedTuple):
 class PromptCache:
     """Entries of all lanes (a lane is part of every digest), bounded in number.
 
-    Above `max_entries` the oldest written goes first.
+    Above `max_entries` the longest unused goes first.
     """
 
     def __init__(self, max_entries: int = 100_000) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from headwater.simulator.errors import invalid
 
 MAX_MARKERS: Final = 4
-_UNMARKABLE: Final = {"thinking", "redacted_thinking"}
+_UNMARKABLE: Final = ("thinking", "redacted_thinking")
 
 
 class Marker(NamedTuple):
@@ -28,12 +28,12 @@ def read_marker(holder: dict[str, Any], path: str) -> Marker | None:
     if not isinstance(control, dict) or control.get("type") != "ephemeral":
         raise invalid(f"{path}cache_control: Input should have 'type' equal to 'ephemeral'")
     for name in control:
-        if name not in {"type", "ttl"}:
+        if name not in ("type", "ttl"):
             raise invalid(
                 f"{path}cache_control.ephemeral.{name}: Extra inputs are not permitted",
             )
     ttl = control.get("ttl")
-    if ttl not in {None, "5m", "1h"}:
+    if ttl not in (None, "5m", "1h"):
         raise invalid(f"{path}cache_control.ephemeral.ttl: Input should be '5m' or '1h'")
     return Marker(f"{path}cache_control.ttl", ttl or "5m")
 

@@ -24,11 +24,13 @@ from headwater.simulator.validation import (
     check_messages,
     check_pre_warm,
     check_sampling,
+    check_system,
     check_tools,
 )
 
 _DEFAULT_EFFORT: Final = "high"
-_RUNS: Final = {"tool_use", "tool_result"}
+_RUNS: Final = ("tool_use", "tool_result")
+_SECTIONS: Final = ("tools", "system", "messages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +77,22 @@ def read_prompt(
     tools = check_tools(body)
     max_tokens = 0 if counting else _max_tokens(body)
     if not counting and max_tokens == 0:
-        check_pre_warm(body, messages)
-    system = as_blocks(body.get("system"), "system")
+        check_pre_warm(body)
+    system = check_system(body)
     blocks = [
         *_tool_blocks(tools),
         *(_Block("system", "system", block, f"system.{i}.") for i, block in enumerate(system)),
         *_message_blocks(messages, keeps_thinking=facts.keeps_thinking),
     ]
-    ttls = _ttls(body, blocks)
-    keys = _section_keys(body, blocks, tools)
+    # Markers are checked in the order of the body; the prompt has its sections in order.
+    marked = sorted(
+        zip(blocks, _ttls(body, blocks), strict=True),
+        key=lambda pair: _SECTIONS.index(pair[0].section),
+    )
     lane = _lane(body, facts, workspace, betas)
     return Prompt(
         facts=facts,
-        positions=tuple(_positions(blocks, ttls, keys, lane, facts)),
+        positions=tuple(_positions(marked, _section_keys(body, blocks), lane, facts)),
         max_tokens=max_tokens,
         stream=body.get("stream") is True,
     )
@@ -117,35 +122,31 @@ def _max_tokens(body: Mapping[str, Any]) -> int:
 
 
 def _tool_blocks(tools: list[dict[str, Any]]) -> Iterator[_Block]:
-    # Deferred tools are not in the prompt until a search finds them. Web tools do not disturb
-    # the tools' prefix, only the system's: so they stand at its head.
-    rendered = [(i, tool) for i, tool in enumerate(tools) if tool.get("defer_loading") is not True]
-    for i, tool in sorted(rendered, key=lambda item: _is_web_tool(item[1])):
-        section = "system" if _is_web_tool(tool) else "tools"
-        yield _Block(section, "tools", tool, f"tools.{i}.")
-
-
-def _is_web_tool(tool: Mapping[str, Any]) -> bool:
-    return str(tool.get("type", "")).startswith(("web_search_", "web_fetch_"))
+    for i, tool in enumerate(tools):
+        # A deferred tool is not in the prompt until a search finds it.
+        if tool.get("defer_loading") is True:
+            continue
+        # Switching a web tool on or off changes the system prompt and leaves the tools' prefix.
+        web = str(tool.get("type", "")).startswith(("web_search_", "web_fetch_"))
+        yield _Block("system" if web else "tools", "tools", tool, f"tools.{i}.")
 
 
 def _message_blocks(messages: list[dict[str, Any]], *, keeps_thinking: bool) -> Iterator[_Block]:
     contents = [
-        as_blocks(message["content"], f"messages.{m}.content")
-        for m, message in enumerate(messages)
+        as_blocks(message["content"], f"messages.{m}.content") for m, message in enumerate(messages)
     ]
     last_question = max(
         (
             m
             for m, message in enumerate(messages)
             if message["role"] == "user"
-            and any(block.get("type") != "tool_result" for block in contents[m])
+            and any(block["type"] != "tool_result" for block in contents[m])
         ),
         default=0,
     )
     for m, (message, content) in enumerate(zip(messages, contents, strict=True)):
         for b, block in enumerate(content):
-            thinking = block.get("type") in {"thinking", "redacted_thinking"}
+            thinking = block["type"] in ("thinking", "redacted_thinking")
             if thinking and not keeps_thinking and m < last_question:
                 continue
             yield _Block("messages", message["role"], block, f"messages.{m}.content.{b}.")
@@ -161,7 +162,7 @@ def _ttls(body: Mapping[str, Any], blocks: list[_Block]) -> list[str | None]:
     if automatic is not None:
         last = max((i for i, block in enumerate(blocks) if marks.markable(block.body)), default=-1)
         if last >= 0:
-            if ttls[last] not in {None, automatic.ttl}:
+            if ttls[last] not in (None, automatic.ttl):
                 raise invalid(
                     f"cache_control.ttl: the last cacheable block already has cache_control with"
                     f" ttl='{ttls[last]}'; automatic caching with ttl='{automatic.ttl}' conflicts",
@@ -174,9 +175,7 @@ def _ttls(body: Mapping[str, Any], blocks: list[_Block]) -> list[str | None]:
     return ttls
 
 
-def _section_keys(
-    body: Mapping[str, Any], blocks: list[_Block], tools: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _section_keys(body: Mapping[str, Any], blocks: list[_Block]) -> dict[str, Any]:
     """What a section depends on beyond its own blocks (the provider's invalidation table)."""
     choice = body.get("tool_choice") or {"type": "auto"}
     if isinstance(choice, dict) and choice.get("disable_parallel_tool_use") is False:
@@ -184,7 +183,7 @@ def _section_keys(
     in_messages = [block.body for block in blocks if block.section == "messages"]
     return {
         "system": any(_cites(block) for block in in_messages),
-        "messages": [choice if tools else None, any(_has_image(block) for block in in_messages)],
+        "messages": [choice, any(_has_image(block) for block in in_messages)],
     }
 
 
@@ -214,15 +213,14 @@ def _lane(
 
 
 def _positions(
-    blocks: list[_Block],
-    ttls: list[str | None],
+    marked: list[tuple[_Block, str | None]],
     keys: Mapping[str, Any],
     lane: bytes,
     facts: ModelFacts,
 ) -> Iterator[Position]:
     digest, tokens, step = lane, 0, 0
     section, previous = "", None
-    for block, ttl in zip(blocks, ttls, strict=True):
+    for block, ttl in marked:
         for passed in _sections_entered(section, block.section):
             digest = _chain(digest, passed.encode(), msgspec.json.encode(keys.get(passed)))
         section = block.section
@@ -237,7 +235,7 @@ def _positions(
 
 
 def _sections_entered(before: str, now: str) -> tuple[str, ...]:
-    order = ("", "tools", "system", "messages")
+    order = ("", *_SECTIONS)
     return order[order.index(before) + 1 : order.index(now) + 1]
 
 

@@ -1,46 +1,46 @@
-"""The simulator over HTTP: the provider's endpoints, and a few of its own to look inside.
+"""The HTTP edge of the simulator: carries between the wire and the pure parts.
 
-Its own are under `/_simulator/`: what was received (never a key, only a hash of its workspace),
-totals, the clock, the cache, and faults to come.
+It decides nothing about caching. `serving` starts one in-process, for tests; `headwater
+simulator` runs the same. Beside the provider's endpoints there are some of its own under
+`/_simulator/`: what was received, totals, the clock, the cache, and faults to come.
 """
 
 import asyncio
 import contextlib
 import hashlib
-import logging
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
 from headwater.providers.models import lookup, models
-from headwater.providers.usage import Usage
-from headwater.simulator import answers
-from headwater.simulator.cache import Cache
-from headwater.simulator.errors import TYPES, ProviderError
-from headwater.simulator.prompt import Prompt, read
+from headwater.simulator.answer import Answer, error_event, model_info
+from headwater.simulator.cache import PromptCache
+from headwater.simulator.errors import ApiError, invalid
+from headwater.simulator.faults import Faults, Planned
+from headwater.simulator.journal import Journal, Record
+from headwater.simulator.prompt import Prompt, read_prompt
+from headwater.simulator.validation import VERSIONS
 
-_log: Final = logging.getLogger(__name__)
-
-_BODY_LIMIT: Final = 32 << 20
-"""Bytes of a request (platform.claude.com/docs/en/api/errors, as of 2026-08-22)."""
-_RECORDS: Final = 1_000
-_BODIES_BYTES: Final = 64 << 20
-"""Received bodies are kept up to this many bytes in all."""
+MAX_REQUEST_BYTES: Final = 32 << 20
 _HANG_SECONDS: Final = 600.0
-_FAULTS: Final = ("400", "401", "402", "403", "404", "413", "429", "500", "504", "529")
-_RETRY_AFTER: Final = "1"
+_MAX_MODELS_PAGE: Final = 1000
+
+_REQUEST_ID: Final = web.RequestKey("request_id", str)
+_WORKSPACE: Final = web.RequestKey("workspace", str)
+_RECORD: Final = web.RequestKey("record", Record)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How it behaves.
+    """How a simulator behaves.
 
-    `time_scale` makes the caches age faster and leaves the latency alone: an answer takes
-    `latency_base_ms` and, for each thousand tokens not read from cache, `latency_ms_per_1k`.
+    `time_scale` speeds up the ageing of caches and leaves latency alone: an answer begins
+    after `latency_base_ms` real milliseconds, and `latency_ms_per_1k` more for each thousand
+    prompt tokens that are not read from cache.
     """
 
     time_scale: float = 1.0
@@ -49,52 +49,18 @@ class Settings:
     answer_tokens: int = 12
 
 
-@dataclass(slots=True)
-class _Record:
-    """What is remembered of one request."""
-
-    number: int
-    at: float
-    path: str
-    model: str
-    workspace: str
-    body: bytes
-    tools_sha256: str
-    system_sha256: str
-    status: int = 200
-    usage: Usage = field(default_factory=Usage)
-
-    def shown(self, *, with_body: bool) -> dict[str, Any]:
-        """As `/_simulator/requests` shows it."""
-        listed: dict[str, Any] = {
-            "number": self.number,
-            "at": round(self.at, 3),
-            "path": self.path,
-            "status": self.status,
-            "model": self.model,
-            "workspace": self.workspace,
-            "tools_sha256": self.tools_sha256,
-            "system_sha256": self.system_sha256,
-            "usage": msgspec.to_builtins(self.usage),
-        }
-        return listed | ({"body": self.body.decode(errors="replace")} if with_body else {})
-
-
 class Simulator:
-    """One provider: a cache, a clock, and what was asked of it."""
+    """State and handlers of one simulator; `clock` gives seconds that never go back."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds that never go back."""
         self._settings = settings
         self._clock = clock
         self._began = clock()
         self._advanced = 0.0
-        self._cache = Cache()
-        self._records: deque[_Record] = deque(maxlen=_RECORDS)
-        self._kept_bytes = 0
-        self._count = 0
-        self._totals: dict[tuple[str, str], Counter[str]] = {}
-        self._faults: deque[str] = deque()
+        self._cache = PromptCache()
+        self._journal = Journal()
+        self._faults = Faults()
+        self._requests = 0
 
     @property
     def now(self) -> float:
@@ -102,294 +68,265 @@ class Simulator:
         return (self._clock() - self._began) * self._settings.time_scale + self._advanced
 
     def app(self) -> web.Application:
-        """The application to serve."""
-        app = web.Application(client_max_size=_BODY_LIMIT, middlewares=[self._errors])
-        app.add_routes(
-            [
-                web.post("/v1/messages", self._messages),
-                web.post("/v1/messages/count_tokens", self._count_tokens),
-                web.get("/v1/models", self._models),
-                web.get("/v1/models/{id}", self._model),
-                web.get("/_simulator/requests", self._show_requests),
-                web.get("/_simulator/stats", self._show_stats),
-                web.post("/_simulator/advance", self._advance),
-                web.post("/_simulator/faults", self._plan_faults),
-                web.delete("/_simulator/cache", self._clear),
-            ]
-        )
+        """The aiohttp application."""
+        app = web.Application(middlewares=[self._frame], client_max_size=MAX_REQUEST_BYTES)
+        app.on_response_prepare.append(self._add_headers)
+        app.router.add_post("/v1/messages", self._messages)
+        app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models/{model}", self._model)
+        app.router.add_get("/_simulator/requests", self._show_requests)
+        app.router.add_get("/_simulator/stats", self._show_stats)
+        app.router.add_post("/_simulator/advance", self._advance)
+        app.router.add_delete("/_simulator/cache", self._clear_cache)
+        app.router.add_post("/_simulator/faults", self._plan_faults)
         return app
 
+    # The frame of every request -----------------------------------------------------------
+
     @web.middleware
-    async def _errors(
-        self, request: web.Request, handler: Callable[[web.Request], Any]
+    async def _frame(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Every refusal in the provider's shape, with a request id."""
-        request_id = answers.identifier("req")
-        request["id"] = request_id
+        self._requests += 1
+        request[_REQUEST_ID] = f"req_simulator{self._requests:012d}"
         try:
-            response: web.StreamResponse = await handler(request)
-        except ProviderError as error:
-            status, message = error.status, error.message
+            response = await handler(request)
+        except ApiError as error:
+            response = self._refusal(request, error)
         except web.HTTPRequestEntityTooLarge:
-            status, message = 413, "Request exceeds the maximum allowed number of bytes."
+            response = self._refusal(request, ApiError(413, "Request exceeds the maximum size"))
         except web.HTTPException as error:
-            status, message = error.status, error.reason
-        else:
-            if not response.prepared:
-                response.headers["request-id"] = request_id
-            return response
-        headers = {"request-id": request_id}
-        if status == 429:  # noqa: PLR2004 - HTTP
-            headers["retry-after"] = _RETRY_AFTER
+            status = error.status if error.status in {404, 405} else 400
+            response = self._refusal(request, ApiError(status, error.reason))
+        if (record := request.get(_RECORD)) is not None:
+            record.status = response.status
+        return response
+
+    def _refusal(self, request: web.Request, error: ApiError) -> web.Response:
         return web.Response(
-            status=status,
-            body=answers.error_body(TYPES.get(status, "api_error"), message, request_id),
+            status=error.status,
+            body=error.body(request[_REQUEST_ID]),
             content_type="application/json",
-            headers=headers,
+            headers=error.headers,
         )
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["request-id"] = request.get(_REQUEST_ID, "req_simulator")
+        if (workspace := request.get(_WORKSPACE)) is not None:
+            response.headers["anthropic-organization-id"] = "org_simulator"
+            response.headers["anthropic-workspace-id"] = workspace
+
+    def _enter(self, request: web.Request) -> str:
+        """Authenticate and check the version; the version is returned."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        key = request.headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
+        if not key:
+            raise ApiError(401, "x-api-key header is required")
+        named = request.headers.get("anthropic-workspace-id", "")
+        if not named.isascii():
+            raise invalid("anthropic-workspace-id: header must be ASCII")
+        # One workspace a key unless the header names one. Only a hash of the key is kept.
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+        request[_WORKSPACE] = named or f"wrkspc_{digest[:16]}"
+        version = request.headers.get("anthropic-version")
+        if version is None:
+            raise invalid("anthropic-version: header is required")
+        if version not in VERSIONS:
+            raise invalid(f'anthropic-version: "{version}" is not a valid version')
+        return version
+
+    async def _read(self, request: web.Request, *, counting: bool = False) -> Prompt:
+        version = self._enter(request)
+        body = await request.read()
+        record = self._journal.add(
+            request[_REQUEST_ID], self.now, request.path, request[_WORKSPACE], body
+        )
+        request[_RECORD] = record
+        values = ",".join(request.headers.getall("anthropic-beta", []))
+        betas = frozenset(beta.strip() for beta in values.split(",") if beta.strip())
+        prompt = read_prompt(
+            _decoded(body),
+            workspace=record.workspace,
+            version=version,
+            betas=betas,
+            counting=counting,
+        )
+        record.model = prompt.facts.id
+        return prompt
+
+    # The API ------------------------------------------------------------------------------
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
-        record, body, prompt = await self._read(request, generating=True)
-        lookup_ = self._cache.look_up(prompt, record.at)
-        record.usage = lookup_.usage
-        fault = request.headers.get("x-simulator-fault") or (
-            self._faults.popleft() if self._faults else ""
-        )
-        if fault in _FAULTS:
-            record.status = int(fault)
-            record.usage = Usage()
-            raise ProviderError(record.status, f"simulated {TYPES[record.status]}")
+        prompt = await self._read(request)
+        record = request[_RECORD]
+        fault = self._faults.take(request.headers.get("x-simulator-fault"))
         if fault == "hang":
             await asyncio.sleep(_HANG_SECONDS)
-        await asyncio.sleep(self._latency(lookup_.usage))
-        self._cache.began(lookup_)
-        limit = body["max_tokens"]
-        words = answers.text_of(min(limit, self._settings.answer_tokens))
-        record.usage = msgspec.structs.replace(lookup_.usage, output=len(words))
-        self._count_usage(record)
-        whole = answers.message(body["model"], lookup_.usage, words, limit)
-        headers = self._headers(request, record.workspace)
-        if body.get("stream"):
-            return await self._stream(request, whole, headers, truncated=fault == "truncate")
+        if fault in {"hang", "disconnect"}:
+            return _hung_up(request)
+        if fault == "error-event" and not prompt.stream:
+            raise ApiError(529, "Overloaded")
+        outcome = self._cache.begin(prompt.positions, prompt.facts.min_cacheable_tokens, record.at)
+        processed = prompt.tokens - outcome.usage.cache_read
+        latency_ms = (
+            self._settings.latency_base_ms + self._settings.latency_ms_per_1k * processed / 1000
+        )
+        await asyncio.sleep(latency_ms / 1000)
+        self._cache.commit(outcome)
+        message_id = f"msg_simulator{request[_REQUEST_ID][-12:]}"
+        answer = Answer(prompt, outcome.usage, message_id, self._settings.answer_tokens)
+        self._journal.finish(record, answer.usage)
+        if prompt.stream:
+            return await _stream(request, answer, fault)
         if fault == "truncate":
-            return await self._truncated(request, msgspec.json.encode(whole), headers)
-        return web.Response(
-            body=msgspec.json.encode(whole), content_type="application/json", headers=headers
-        )
-
-    def _latency(self, usage: Usage) -> float:
-        """Seconds until an answer begins: what is read from cache need not be computed."""
-        settings = self._settings
-        computed = (usage.prompt - usage.cache_read) / 1000
-        return (settings.latency_base_ms + settings.latency_ms_per_1k * computed) / 1000
-
-    async def _stream(
-        self,
-        request: web.Request,
-        whole: dict[str, Any],
-        headers: dict[str, str],
-        *,
-        truncated: bool,
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"content-type": "text/event-stream; charset=utf-8", **headers}
-        )
-        await response.prepare(request)
-        chunks = list(answers.events(whole))
-        for chunk in chunks[: len(chunks) // 2] if truncated else chunks:
-            await response.write(chunk)
-        if truncated:
-            self._cut(request)
-        return response
-
-    async def _truncated(
-        self, request: web.Request, body: bytes, headers: dict[str, str]
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "application/json", **headers})
-        response.content_length = len(body)
-        await response.prepare(request)
-        await response.write(body[: len(body) // 2])
-        self._cut(request)
-        return response
-
-    @staticmethod
-    def _cut(request: web.Request) -> None:
-        """End the connection in the middle of the answer."""
-        if request.transport is not None:
-            request.transport.close()
+            return await _half(request, answer.json())
+        return web.Response(body=answer.json(), content_type="application/json")
 
     async def _count_tokens(self, request: web.Request) -> web.Response:
-        _, _, prompt = await self._read(request, generating=False)
-        return web.json_response({"input_tokens": prompt.tokens})
-
-    async def _read(
-        self, request: web.Request, *, generating: bool
-    ) -> tuple[_Record, dict[str, Any], Prompt]:
-        """Take a request in, record it, and refuse it where the provider would."""
-        raw = await request.read()
-        workspace = _workspace(request)
-        record = self._record(request.path, workspace, raw)
-        try:
-            try:
-                body = msgspec.json.decode(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise ProviderError(400, "The request body is not valid JSON.") from error
-            prompt = read(
-                body,
-                version=_version(request),
-                betas=request.headers.get("anthropic-beta", ""),
-                workspace=workspace,
-                generating=generating,
-            )
-        except ProviderError as error:
-            record.status = error.status
-            raise
-        record.model = prompt.facts.id
-        return record, body, prompt
-
-    def _record(self, path: str, workspace: str, raw: bytes) -> _Record:
-        self._count += 1
-        parts: dict[str, bytes] = {}
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-            top = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-            parts = {name: bytes(top[name]) for name in ("tools", "system") if name in top}
-        record = _Record(
-            number=self._count,
-            at=self.now,
-            path=path,
-            model="",
-            workspace=workspace,
-            body=raw,
-            tools_sha256=hashlib.sha256(parts.get("tools", b"")).hexdigest(),
-            system_sha256=hashlib.sha256(parts.get("system", b"")).hexdigest(),
-        )
-        self._kept_bytes += len(raw)
-        self._records.append(record)
-        for old in self._records:
-            if self._kept_bytes <= _BODIES_BYTES:
-                break
-            self._kept_bytes -= len(old.body)
-            old.body = b""
-        return record
-
-    def _count_usage(self, record: _Record) -> None:
-        totals = self._totals.setdefault((record.model, record.workspace), Counter())
-        totals["requests"] += 1
-        totals.update(msgspec.to_builtins(record.usage))
-
-    def _headers(self, request: web.Request, workspace: str) -> dict[str, str]:
-        return {
-            "request-id": request["id"],
-            "anthropic-organization-id": "00000000-0000-0000-0000-000000000000",
-            "anthropic-workspace-id": workspace,
-        }
+        prompt = await self._read(request, counting=True)
+        return _json({"input_tokens": prompt.tokens})
 
     async def _models(self, request: web.Request) -> web.Response:
-        _workspace(request)
-        listed = [answers.model_body(facts) for facts in models()]
-        ids = [model["id"] for model in listed]
+        self._enter(request)
         query = request.query
-        start = ids.index(query["after_id"]) + 1 if query.get("after_id") in ids else 0
-        end = ids.index(query["before_id"]) if query.get("before_id") in ids else len(ids)
         try:
             limit = int(query.get("limit", "20"))
         except ValueError:
-            limit = 0
-        if not 1 <= limit <= 1000:  # noqa: PLR2004 - the provider's own bounds
-            raise ProviderError(400, "limit: Input should be between 1 and 1000")
-        page = listed[start:end][:limit]
-        return web.json_response(
-            {
-                "data": page,
-                "has_more": start + len(page) < end,
-                "first_id": page[0]["id"] if page else None,
-                "last_id": page[-1]["id"] if page else None,
-            }
+            raise invalid("limit: Input should be a valid integer") from None
+        if not 1 <= limit <= _MAX_MODELS_PAGE:
+            raise invalid(f"limit: Input should be between 1 and {_MAX_MODELS_PAGE}")
+        rows = [model_info(facts) for facts in models()]
+        # The SDK writes a list's name with brackets.
+        if wanted := query.getall("lifecycle", []) + query.getall("lifecycle[]", []):
+            rows = [row for row in rows if row["lifecycle"] in wanted]
+        ids = [row["id"] for row in rows]
+        backwards = "before_id" in query
+        if backwards:
+            rows = rows[: _index(ids, query["before_id"], "before_id")]
+        elif "after_id" in query:
+            rows = rows[_index(ids, query["after_id"], "after_id") + 1 :]
+        page = rows[-limit:] if backwards else rows[:limit]
+        first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
+        return _json(
+            {"data": page, "has_more": len(rows) > limit, "first_id": first, "last_id": last}
         )
 
     async def _model(self, request: web.Request) -> web.Response:
-        _workspace(request)
-        facts = lookup(request.match_info["id"])
-        if facts is None:
-            raise ProviderError(404, f"model: {request.match_info['id']}")
-        return web.json_response(answers.model_body(facts))
+        self._enter(request)
+        name = request.match_info["model"]
+        if (facts := lookup(name)) is None:
+            raise ApiError(404, f"model: {name}")
+        return _json(model_info(facts))
+
+    # Control and observation --------------------------------------------------------------
 
     async def _show_requests(self, request: web.Request) -> web.Response:
-        with_body = request.query.get("bodies") == "1"
-        return web.json_response([record.shown(with_body=with_body) for record in self._records])
+        return _json(self._journal.requests(bodies=request.query.get("bodies") == "1"))
 
     async def _show_stats(self, request: web.Request) -> web.Response:
         del request
-        return web.json_response(
+        return _json(
             {
                 "now": self.now,
-                "received": self._count,
-                "totals": [
-                    {"model": model, "workspace": workspace, **totals}
-                    for (model, workspace), totals in sorted(self._totals.items())
-                ],
+                "received": self._journal.received,
+                "cache_entries": len(self._cache),
+                "totals": list(self._journal.totals()),
             }
         )
 
     async def _advance(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        seconds = body.get("seconds") if isinstance(body, dict) else None
-        if not isinstance(seconds, int | float) or seconds < 0:
-            raise ProviderError(400, "seconds: a number of at least 0 is needed")
+        seconds = _decoded(await request.read()).get("seconds")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+            raise invalid("seconds: Input should be a number of at least 0")
         self._advanced += seconds
-        return web.json_response({"now": self.now})
+        return _json({"now": self.now})
 
-    async def _plan_faults(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        planned = body.get("faults") if isinstance(body, dict) else None
-        known = (*_FAULTS, "hang", "truncate")
-        if not isinstance(planned, list) or any(fault not in known for fault in planned):
-            raise ProviderError(400, f"faults: a list of {', '.join(known)} is needed")
-        self._faults.extend(planned)
-        return web.json_response({"planned": len(self._faults)})
-
-    async def _clear(self, request: web.Request) -> web.Response:
+    async def _clear_cache(self, request: web.Request) -> web.Response:
         del request
         self._cache.clear()
-        return web.json_response({"cleared": True})
+        return _json({})
+
+    async def _plan_faults(self, request: web.Request) -> web.Response:
+        try:
+            self._faults.plan(msgspec.json.decode(await request.read(), type=Planned))
+        except msgspec.DecodeError as error:
+            raise invalid(str(error)) from error
+        return _json({"planned": len(self._faults)})
 
 
-def _version(request: web.Request) -> str:
-    version = request.headers.get("anthropic-version", "")
-    if not version:
-        raise ProviderError(400, "anthropic-version: header is required")
-    return version
+def _decoded(body: bytes) -> dict[str, Any]:
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(f"The request body is not valid JSON: {error}") from error
+    if not isinstance(decoded, dict):
+        raise invalid("The request body must be a JSON object.")
+    return decoded
 
 
-def _workspace(request: web.Request) -> str:
-    """The workspace of a request: the header's, else the key's, as a hash that shows neither."""
-    key = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix(
-        "Bearer "
+def _json(value: Any) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def _index(ids: list[str], wanted: str, name: str) -> int:
+    if wanted not in ids:
+        raise invalid(f"{name}: no model {wanted!r} in this list")
+    return ids.index(wanted)
+
+
+async def _stream(request: web.Request, answer: Answer, fault: str | None) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
     )
-    if not key:
-        raise ProviderError(401, "x-api-key header is required")
-    named = request.headers.get("anthropic-workspace-id") or key
-    return hashlib.sha256(f"simulated workspace\n{named}".encode("utf-8", "replace")).hexdigest()[
-        :12
-    ]
+    await response.prepare(request)
+    for event in answer.events():
+        await response.write(event)
+        if fault is not None and event.startswith(b"event: content_block_delta"):
+            if fault == "error-event":
+                await response.write(error_event("overloaded_error", "Overloaded"))
+                break
+            return _hung_up(request, response)
+    with contextlib.suppress(ConnectionResetError):  # a client may leave once it has it all
+        await response.write_eof()
+    return response
+
+
+async def _half(request: web.Request, body: bytes) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": "application/json"})
+    response.content_length = len(body)
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    return _hung_up(request, response)
+
+
+def _hung_up(
+    request: web.Request, response: web.StreamResponse | None = None
+) -> web.StreamResponse:
+    """Close the connection in the middle of things."""
+    if request.transport is not None:
+        request.transport.close()
+    return response or web.Response(status=500)
 
 
 @contextlib.asynccontextmanager
 async def serving(
     settings: Settings,
     *,
-    clock: Callable[[], float],
+    clock: Callable[[], float] = time.monotonic,
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> AsyncIterator[str]:
-    """Serve inside this process; gives the base URL. Port 0 takes a free one."""
-    app = Simulator(settings, clock).app()
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    """A simulator that listens while the block runs; gives its base URL. Port 0: a free one."""
+    runner = web.AppRunner(
+        Simulator(settings, clock).app(),
+        access_log=None,
+        shutdown_timeout=0.5,
+        handler_cancellation=True,  # an answer that nobody waits for any more never begins
+    )
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
     try:
-        await site.start()
-        bound = runner.addresses[0][1]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        await web.TCPSite(runner, host, port).start()
+        yield f"http://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()

@@ -12,13 +12,17 @@ from typing import Any, Final
 import msgspec
 
 from headwater.providers.tokens import estimate_tokens
+from headwater.simulator.errors import invalid
 
 MEDIA_TOKENS: Final = 1600
 
 
 def canonical(block: Any) -> bytes:
     """The text of a block that caching compares: compact JSON, markers left out at any depth."""
-    return msgspec.json.encode(_unmarked(block))
+    try:
+        return msgspec.json.encode(_unmarked(block))
+    except RecursionError:
+        raise invalid("The request body is nested too deeply.") from None
 
 
 def count(blocks: Iterable[Mapping[str, Any]], model: str) -> int:

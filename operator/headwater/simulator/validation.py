@@ -40,8 +40,8 @@ def check_sampling(body: Mapping[str, Any], *, version: str) -> None:
 
 
 def as_blocks(content: Any, path: str) -> list[dict[str, Any]]:
-    """Content as a list of blocks: a string is one text block, nothing is none."""
-    if content is None:
+    """Content as a list of blocks: a string is one text block, an empty one is none."""
+    if content is None or content == "":
         return []
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
@@ -59,7 +59,9 @@ def as_blocks(content: Any, path: str) -> list[dict[str, Any]]:
 
 def check_tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tools, refused where one has no name, shares it, or is deferred and marked."""
-    tools = body.get("tools") or []
+    tools = body.get("tools")
+    if tools is None:
+        return []
     if not isinstance(tools, list):
         raise invalid("tools: Input should be a valid list")
     names: set[str] = set()
@@ -93,10 +95,17 @@ def check_messages(body: Mapping[str, Any], *, version: str) -> list[dict[str, A
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             raise invalid(f"messages.{index}: Input should be an object")
-        if message.get("role") not in {"user", "assistant", "system"}:
+        if message.get("role") not in ("user", "assistant", "system"):
             raise invalid(f"messages.{index}.role: Input should be 'user' or 'assistant'")
-        if message.get("content") is None:
+        content = message.get("content")
+        if content is None:
             raise invalid(f"messages.{index}.content: Field required")
+        final_answer = message["role"] == "assistant" and index == len(messages) - 1
+        if content in ("", []) and not final_answer:
+            raise invalid(
+                f"messages.{index}: all messages must have non-empty content except for the"
+                " optional final assistant message"
+            )
         _check_content(message, index, version)
     roles = [message["role"] for message in messages]
     if roles[0] == "assistant":
@@ -109,13 +118,31 @@ def check_messages(body: Mapping[str, Any], *, version: str) -> list[dict[str, A
     return messages
 
 
+def check_system(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The system blocks, refused where they are no text; an empty string is none."""
+    system = as_blocks(body.get("system"), "system")
+    for index, block in enumerate(system):
+        if block["type"] != "text":
+            raise invalid(f"system.{index}.type: Input should be 'text'")
+        _check_text(block, "system")
+    return system
+
+
+def _check_text(block: Mapping[str, Any], section: str) -> None:
+    # A marked empty text has a refusal of its own, see markers.
+    if block["type"] != "text" or (block["text"] == "" and block.get("cache_control") is not None):
+        return
+    if block["text"] == "":
+        raise invalid(f"{section}: text content blocks must be non-empty")
+    if not block["text"].strip():
+        raise invalid(f"{section}: text content blocks must contain non-whitespace text")
+
+
 def _check_content(message: Mapping[str, Any], index: int, version: str) -> None:
     role = message["role"]
     for place, block in enumerate(as_blocks(message["content"], f"messages.{index}.content")):
         path = f"messages.{index}.content.{place}"
-        # A marked empty text has a refusal of its own, see markers.
-        if block["type"] == "text" and block["text"] == "" and not block.get("cache_control"):
-            raise invalid("messages: text content blocks must be non-empty")
+        _check_text(block, "messages")
         if version == "2023-06-01":
             continue
         if role == "assistant" and block["type"] == "document":
@@ -124,7 +151,7 @@ def _check_content(message: Mapping[str, Any], index: int, version: str) -> None
             raise invalid(f"{path}.citations: not supported on user text blocks")
 
 
-def check_pre_warm(body: Mapping[str, Any], messages: list[dict[str, Any]]) -> None:
+def check_pre_warm(body: Mapping[str, Any]) -> None:
     """Refuse what cannot go with `max_tokens: 0`, which fills the cache and answers nothing."""
     thinking, output, choice = (
         value if isinstance(value, dict) else {}
@@ -134,12 +161,8 @@ def check_pre_warm(body: Mapping[str, Any], messages: list[dict[str, Any]]) -> N
         "stream": body.get("stream") is True,
         "thinking.type": thinking.get("type") == "enabled",
         "output_config.format": output.get("format") is not None,
-        "tool_choice.type": choice.get("type") in {"any", "tool"},
+        "tool_choice.type": choice.get("type") in ("any", "tool"),
     }
     for path, conflict in conflicts.items():
         if conflict:
             raise invalid(f"{path}: not supported with max_tokens=0")
-    for message in messages:
-        for block in as_blocks(message["content"], "messages"):
-            if block["type"] == "text" and not block["text"].strip():
-                raise invalid("messages: text content blocks must contain non-whitespace text")
