@@ -1,0 +1,201 @@
+"""A prefix that was applied is served: what stands in the cluster then, and what it follows."""
+
+import json
+from typing import Any
+
+import pytest
+
+from headwater.cluster import CONFIG_MAP, NAMESPACE, PROMPT_PREFIX
+from headwater.contract.content import canonical_bytes, content, digest_of
+from headwater.contract.digest import Digest
+from tests.cluster.control_plane import Cluster
+from tests.cluster.waiting import wait_until
+from tests.integration.controller.harness import Api
+from tests.integration.controller.team import LABEL, MODEL, PATIENCE, Team, contracts, prompt, route
+
+pytestmark = pytest.mark.xdist_group("controller")
+
+IMMEDIATE = {"strategy": "Immediate"}
+
+
+class TestPublishing:
+    def test_stores_the_revision_and_bundles_it_for_each_consumer(self, team: Team) -> None:
+        """An immutable ConfigMap owned by the prefix, and one bundle in each selected namespace."""
+        consumers = [team.consumer("a"), team.consumer("b")]
+        bystander = team.consumer("c", labelled=False)
+        digest = team.serve()
+
+        declared = content(tools=[], system=[{"text": prompt("v1")}], ttl="5m")
+        revision = team.revisions()["v1"]
+        assert revision["immutable"]
+        assert contracts(revision) == {digest: canonical_bytes(declared)}
+        (owner,) = revision["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["controller"]) == (
+            "PromptPrefix",
+            "house",
+            True,
+        )
+        assert owner["uid"] == team.prefix()["metadata"]["uid"]
+        for namespace in consumers:
+            found = team.await_bundle(namespace, digest)
+            assert contracts(found) == contracts(revision)
+            assert route(found)["stable"] == {"version": "v1", "digest": digest}
+            assert route(found)["candidate"] is None
+            assert route(found)["models"] == [MODEL]
+        assert team.bundle(bystander) is None
+        assert team.bundle(team.namespace) is None
+        assert team.status()["consumers"] == {"namespaces": 2}
+
+    def test_says_so_in_status_and_conditions(self, team: Team) -> None:
+        """Status names what is served, and every condition is of the newest generation."""
+        digest = team.serve()
+        status = team.status()
+        assert status["observedGeneration"] == team.prefix()["metadata"]["generation"]
+        assert (status["phase"], status["message"]) == ("Stable", "v1 is served to everyone")
+        assert status["stable"]["configMap"] == team.revisions()["v1"]["metadata"]["name"]
+        assert status["published"] == [{"version": "v1", "digest": digest}]
+        assert [entry["event"] for entry in status["history"]] == ["FirstVersion"]
+        told = {kind["type"]: kind["status"] for kind in status["conditions"]}
+        assert told == {
+            "Ready": "True",
+            "Reconciling": "False",
+            "Stalled": "False",
+            "DigestVerified": "True",
+            "Cacheable": "True",
+        }
+        for kind in told:
+            team.condition(kind)
+        team.await_event("FirstVersion", "v1 is served to everyone")
+
+    def test_is_what_kubectl_waits_for_and_shows(self, team: Team, control_plane: Cluster) -> None:
+        """`kubectl wait` and the printer columns work as for any Kubernetes object."""
+        team.publish()
+        control_plane.kubectl(
+            *("wait", "pp/house", "-n", team.namespace, "--for=condition=Ready", "--timeout=15s")
+        )
+        head, row = control_plane.kubectl("get", "pp", "-n", team.namespace).stdout.splitlines()
+        columns = "NAME OWNER STABLE CANDIDATE WEIGHT PHASE HIT-RATE AGE"
+        assert head.split() == columns.split()
+        assert row.split()[:4] == ["house", "ai-platform", "v1", "Stable"]
+
+    def test_a_suspended_prefix_is_not_published(self, team: Team) -> None:
+        """Nothing is served while `suspend` is set, and everything once it is taken back."""
+        consumer = team.consumer("a")
+        digest = team.publish(suspend=True)
+        team.await_condition("Ready", "False", "Paused")
+        assert team.bundle(consumer) is None
+        assert not team.revisions()
+        team.edit({"suspend": False})
+        team.await_bundle(consumer, digest)
+
+    def test_content_lies_in_config_maps(self, team: Team, api: Api) -> None:
+        """Text and tools by reference give the same digest as the same content inline."""
+        tools = [{"name": "search", "input_schema": {"type": "object"}}]
+        api.apply(
+            CONFIG_MAP,
+            {
+                "metadata": {"name": "prompt", "namespace": team.namespace},
+                "data": {"prompt.md": prompt("v1"), "tools.json": json.dumps(tools, indent=2)},
+            },
+        )
+        digest = digest_of(content(tools=tools, system=[{"text": prompt("v1")}], ttl="5m"))
+        consumer = team.consumer("a")
+        team.serve(
+            digest=digest,
+            source={
+                "toolsFrom": reference("prompt", "tools.json"),
+                "system": [{"textFrom": reference("prompt", "prompt.md")}],
+            },
+        )
+        team.await_bundle(consumer, digest)
+
+
+def reference(name: str, key: str) -> dict[str, Any]:
+    return {"configMapKeyRef": {"name": name, "key": key}}
+
+
+class TestVersions:
+    def test_immediate_replaces_the_stable_version_at_once(self, team: Team) -> None:
+        """The bundle has the new bytes alone, and the former revision stays for a way back."""
+        consumer = team.consumer("a")
+        first = team.serve()
+        second = team.serve(version="v2", rollout=IMMEDIATE)
+        team.await_bundle(consumer, second)
+        assert set(team.revisions()) == {"v1", "v2"}
+        assert [row["version"] for row in team.status()["published"]] == ["v1", "v2"]
+        team.await_event("Promoted", "v2 is served to everyone")
+        team.serve(version="v1", rollout=IMMEDIATE)
+        assert route(team.await_bundle(consumer, first))["epoch"] == 3
+
+    def test_only_so_many_former_revisions_are_kept(self, team: Team) -> None:
+        """Beyond `revisionHistoryLimit` the oldest go, and the stable one never does."""
+        for version in ("v1", "v2", "v3"):
+            team.serve(version=version, rollout=IMMEDIATE, revisionHistoryLimit=1)
+        wait_until(lambda: set(team.revisions()) == {"v2", "v3"}, PATIENCE, "v1's revision goes")
+
+
+class TestNamespaces:
+    def test_follows_namespaces_that_appear_and_change_labels(self, team: Team, api: Api) -> None:
+        """The label gives the bundle and takes it; status counts who has it."""
+        digest = team.serve()
+        late = team.consumer("late")
+        team.await_bundle(late, digest)
+        other = team.consumer("other", labelled=False)
+        api.patch(NAMESPACE, None, other, {"metadata": {"labels": {LABEL: team.namespace}}})
+        team.await_bundle(other, digest)
+        wait_until(
+            lambda: team.status()["consumers"] == {"namespaces": 2}, PATIENCE, "two are counted"
+        )
+        api.patch(NAMESPACE, None, late, {"metadata": {"labels": {LABEL: None}}})
+        wait_until(lambda: team.bundle(late) is None, PATIENCE, "the bundle is taken away")
+        wait_until(
+            lambda: team.status()["consumers"] == {"namespaces": 1}, PATIENCE, "one is counted"
+        )
+        assert team.bundle(other) is not None
+
+    def test_a_deleted_namespace_is_forgotten(self, team: Team, api: Api) -> None:
+        """A consumer's namespace that goes away takes its bundle along, and nobody minds."""
+        kept, gone = team.consumer("kept"), team.consumer("gone")
+        digest = team.serve()
+        team.await_bundle(gone, digest)
+        api.delete(NAMESPACE, None, gone)
+        wait_until(
+            lambda: team.status()["consumers"] == {"namespaces": 1}, PATIENCE, "it is not counted"
+        )
+        assert team.condition("Ready")["status"] == "True"
+        team.await_bundle(kept, digest)
+
+    def test_an_edited_selector_moves_the_bundles(self, team: Team) -> None:
+        """Who is selected no longer loses the bundle, who is selected now gets it."""
+        labelled, named = team.consumer("a"), team.consumer("b", labelled=False)
+        digest = team.serve()
+        team.await_bundle(labelled, digest)
+        by_name = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [named]}
+        selector = {"matchLabels": None, "matchExpressions": [by_name]}
+        team.edit({"consumers": {"namespaceSelector": selector}})
+        team.await_bundle(named, digest)
+        wait_until(lambda: team.bundle(labelled) is None, PATIENCE, "the bundle is taken away")
+
+
+class TestDeleting:
+    def test_a_deleted_prefix_takes_its_bundles_along(self, team: Team, api: Api) -> None:
+        """Bundles go (revisions do by their owner); another prefix's and other people's stay."""
+        consumer = team.consumer("a")
+        team.serve()
+        kept = team.serve(name="kept", version="k1")
+        foreign = {"metadata": {"name": "foreign", "namespace": consumer}}
+        api.create(CONFIG_MAP, foreign)
+        api.delete(PROMPT_PREFIX, team.namespace, "house")
+        wait_until(lambda: team.bundle(consumer) is None, PATIENCE, "the bundle goes")
+        team.await_bundle(consumer, kept, "kept")
+        assert set(team.revisions("kept")) == {"k1"}
+        assert api.find(CONFIG_MAP, consumer, "foreign")
+
+    def test_a_prefix_of_the_same_name_starts_afresh(self, team: Team, api: Api) -> None:
+        """A version of a deleted prefix binds nothing: it was another object."""
+        consumer = team.consumer("a")
+        team.serve()
+        api.delete(PROMPT_PREFIX, team.namespace, "house")
+        digest: Digest = team.serve(source={"system": [{"text": prompt("anew")}]})
+        team.await_bundle(consumer, digest)
+        assert team.status()["epoch"] == 1
