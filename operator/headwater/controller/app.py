@@ -17,6 +17,7 @@ from headwater.cluster.kubernetes import KubernetesCluster
 from headwater.controller.events import Recorder
 from headwater.controller.objects import ROLE_LABEL
 from headwater.controller.prefix import PrefixReconciler
+from headwater.controller.publish import Publisher
 from headwater.controller.queue import WorkQueue
 from headwater.controller.store import Store
 from headwater.controller.warmer import WarmerReconciler
@@ -65,7 +66,8 @@ async def run(options: Options, clock: Callable[[], datetime] = lambda: datetime
 async def _run(cluster: Cluster, options: Options, clock: Callable[[], datetime]) -> None:
     store, ledger = Store(), Ledger(clock())
     recorder = Recorder(cluster, clock, instance=socket.gethostname() or "headwater")
-    prefixes = PrefixReconciler(cluster, store, ledger, recorder, clock)
+    publisher = Publisher(cluster, store, recorder)
+    prefixes = PrefixReconciler(cluster, store, ledger, recorder, publisher, clock)
     warmers = WarmerReconciler(
         cluster, store, recorder, clock, image=options.image, provider_url=options.provider_url
     )

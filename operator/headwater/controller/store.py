@@ -12,7 +12,9 @@ from typing import Any
 from headwater.cluster import Object
 from headwater.contract.digest import Digest
 from headwater.controller.objects import BUNDLE, Found, Key, inspect
+from headwater.resources import CacheWarmer
 from headwater.resources.prefix import LabelSelector
+from headwater.resources.warmer import Lane
 from headwater.rollout.state import Counts
 from headwater.warmer.report import Report
 
@@ -222,6 +224,14 @@ class Store:
         for key, warmer in self.warmers.items():
             if key.namespace == prefix.namespace and _reference(warmer) == prefix.name:
                 yield warmer
+
+    def lanes_of(self, prefix: Key) -> list[Lane]:
+        """The lanes that a prefix's warmers keep, as their statuses have them."""
+        return [
+            lane
+            for warmer in self.warmers_of(prefix)
+            for lane in CacheWarmer.model_validate(warmer).status.lanes
+        ]
 
     def prefixes_that_refer_to(self, config_map: Key) -> Iterator[Key]:
         """The prefixes whose content lies, in part, in this ConfigMap."""

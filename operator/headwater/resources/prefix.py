@@ -422,7 +422,14 @@ class ConsumerCounts(Model):
 
 
 Phase = Literal[
-    "Pending", "Progressing", "Paused", "AwaitingApproval", "Stable", "RolledBack", "Degraded"
+    "Pending",
+    "Progressing",
+    "Paused",
+    "AwaitingApproval",
+    "Promoting",
+    "Stable",
+    "RolledBack",
+    "Degraded",
 ]
 
 

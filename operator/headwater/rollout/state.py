@@ -16,6 +16,7 @@ class Phase(StrEnum):
     PROGRESSING = "Progressing"
     PAUSED = "Paused"
     AWAITING_APPROVAL = "AwaitingApproval"
+    PROMOTING = "Promoting"
     STABLE = "Stable"
     ROLLED_BACK = "RolledBack"
     DEGRADED = "Degraded"

@@ -62,6 +62,7 @@ def kstatus(found: dict[str, Finding]) -> str:
         (Phase.PAUSED, False, "InProgress"),
         (Phase.PAUSED, True, "InProgress"),
         (Phase.AWAITING_APPROVAL, False, "InProgress"),
+        (Phase.PROMOTING, False, "InProgress"),
         (Phase.STABLE, False, "Current"),
         (Phase.STABLE, True, "Current"),
         (Phase.ROLLED_BACK, False, "Failed"),

@@ -1,0 +1,241 @@
+"""Publishing: revisions and bundles stand in the cluster byte for byte, or are put right.
+
+It carries out a state and decides nothing about it. Whatever it finds changed by hand it puts
+back, and says so in an Event that names who did it, where the API server still knows.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headwater.cluster import (
+    CONFIG_MAP,
+    NAMESPACE,
+    PROMPT_PREFIX,
+    ApiError,
+    Cluster,
+    ConflictError,
+    NotFoundError,
+    RefusedError,
+)
+from headwater.contract import bundle
+from headwater.contract.bundle import Bundle
+from headwater.contract.digest import Digest
+from headwater.contract.route import Route
+from headwater.controller import objects
+from headwater.controller.content import bytes_of
+from headwater.controller.events import Recorder
+from headwater.controller.objects import BUNDLE, REVISION, Found, Key
+from headwater.controller.routes import route_of, routed
+from headwater.controller.store import PrefixRecord, Store
+from headwater.resources import PromptPrefix
+from headwater.resources.prefix import LabelSelector
+from headwater.rollout.state import State
+
+Contracts = Mapping[Digest, bytes]
+"""Canonical bytes that are at hand already."""
+
+
+@dataclass(slots=True)
+class Publisher:
+    """Writes and prunes the ConfigMaps of a prefix."""
+
+    cluster: Cluster
+    store: Store
+    recorder: Recorder
+
+    async def store_revisions(
+        self, key: Key, record: PrefixRecord, state: State, at_hand: Contracts
+    ) -> None:
+        """Every revision that is routed to has its bytes in an immutable ConfigMap first."""
+        found = {item.key: item for item in self.store.found(key, REVISION)}
+        for revision in routed(state):
+            name = Key(key.namespace, objects.revision_name(key, revision.digest))
+            there = found.get(name)
+            if there is not None and _is_intact(there, revision.digest):
+                continue
+            canonical = await self._bytes(key, revision.digest, at_hand)
+            if canonical is None:
+                continue  # bundles still hold it, or nothing does: `publish` says so
+            uid = record.body["metadata"]["uid"]
+            desired = objects.revision_config_map(key, uid, revision, canonical)
+            try:
+                written = await self.cluster.create(CONFIG_MAP, desired)
+            except ConflictError:
+                stands = objects.inspect(await self.cluster.get(CONFIG_MAP, *name))
+                if revision.digest in stands.digests and not stands.foreign:
+                    # The right bytes, but without the labels or the owner that we gave them.
+                    self.store.see_config_map(await self.cluster.apply(CONFIG_MAP, desired))
+                    continue
+                # Somebody put other bytes under this name. It is immutable, so it has to go.
+                await self.cluster.delete(CONFIG_MAP, *name)
+                self.store.lose_config_map(name)
+                written = await self.cluster.create(CONFIG_MAP, desired)
+            self.store.see_config_map(written)
+            bound = record.body.get("status", {}).get("published") or ()
+            if any(row["digest"] == revision.digest for row in bound):
+                note = f"the bytes of {revision.version} ({revision.digest}) were gone: put back"
+                await self._tell_repaired(record, note)
+
+    async def publish(
+        self,
+        key: Key,
+        record: PrefixRecord,
+        prefix: PromptPrefix,
+        state: State,
+        at_hand: Contracts,
+    ) -> dict[str, str]:
+        """Put the bundle into every consumer namespace; those that lack it, and why."""
+        selector = prefix.spec.consumers.namespace_selector
+        wanted = await self._prune(key, selector, self._namespaces(key, selector))
+        route = route_of(key, prefix, state, self.store.lanes_of(key))
+        if route is None:
+            record.published = set()
+            return {}
+        encoded = bundle.encode_route(route)
+        wrong = [name for name in wanted if not _is_right(self._bundle(key, name), route, encoded)]
+        failed: dict[str, str] = {}
+        if wrong:
+            contracts: dict[Digest, bytes] = {}
+            for revision in route.revisions:
+                canonical = await self._bytes(key, revision.digest, at_hand)
+                if canonical is None:
+                    why = f"the bytes of {revision.version} are nowhere: publish it again"
+                    record.published = set(wanted) - set(wrong)
+                    return dict.fromkeys(wrong, why)
+                contracts[revision.digest] = canonical
+            files = bundle.encode(Bundle(route, contracts))
+            results = await asyncio.gather(
+                *(self._write_bundle(key, record, name, files) for name in wrong)
+            )
+            failed = {name: why for name, why in zip(wrong, results, strict=True) if why}
+        record.published = set(wanted) - set(failed)
+        return failed
+
+    async def withdraw(self, key: Key) -> None:
+        """A prefix that is gone leaves no bundles; its revisions go by their owner reference."""
+        bundles = self._bundles(key)
+        if not bundles:
+            return
+        try:
+            # As in `_prune`: ask again first.
+            self.store.see_prefix(await self.cluster.get(PROMPT_PREFIX, *key))
+        except NotFoundError:
+            for found in bundles:
+                await self.cluster.delete(CONFIG_MAP, *found.key)
+                self.store.lose_config_map(found.key)
+
+    async def forget_revisions(self, key: Key, prefix: PromptPrefix, state: State) -> None:
+        """Delete the oldest revisions beyond the limit; those in use always stay."""
+        used = {revision.digest for revision in routed(state)}
+        if state.rolled_back is not None:
+            used.add(state.rolled_back.revision.digest)
+        former = [item for item in self.store.found(key, REVISION) if not item.digests & used]
+        former.sort(key=lambda item: (item.created, item.resource_version), reverse=True)
+        for item in former[prefix.spec.revision_history_limit :]:
+            await self.cluster.delete(CONFIG_MAP, *item.key)
+            self.store.lose_config_map(item.key)
+
+    async def is_terminating(self, namespace: str) -> bool:
+        """Whether a namespace is going away or gone, by what stands in the cluster now."""
+        try:
+            self.store.see_namespace(await self.cluster.get(NAMESPACE, None, namespace))
+        except NotFoundError:
+            self.store.lose_namespace(namespace)
+            return True
+        return self.store.namespaces[namespace].terminating
+
+    async def _write_bundle(
+        self, key: Key, record: PrefixRecord, namespace: str, files: Mapping[str, bytes]
+    ) -> str | None:
+        """Write one bundle; why not, where it could not be."""
+        desired = objects.bundle_config_map(key, namespace, files)
+        there = self._bundle(key, namespace)
+        try:
+            if there is not None and there.sealed:
+                await self.cluster.delete(CONFIG_MAP, *there.key)  # no edit can undo that
+            if there is not None and there.foreign and not there.sealed:
+                written = await self.cluster.replace(CONFIG_MAP, desired)
+            else:
+                written = await self.cluster.apply(CONFIG_MAP, desired)
+                if set(objects.files_of(written)) != set(files):
+                    # Apply leaves keys alone that others put in, or that we once replaced.
+                    written = await self.cluster.replace(CONFIG_MAP, desired)
+        except NotFoundError:
+            self.store.lose_namespace(namespace)
+            return None
+        except RefusedError as error:
+            return None if await self.is_terminating(namespace) else str(error)
+        except ApiError as error:
+            return str(error)
+        self.store.see_config_map(written)
+        intended = objects.route_hash(files[bundle.ROUTE_FILE])
+        if there is None and namespace in record.published:
+            note = f"the bundle in {namespace} was deleted: put back"
+        elif there is not None and there.wrote == intended:
+            by = f" by {there.edited_by}" if there.edited_by else ""
+            note = f"the bundle in {namespace} was changed by hand{by}: put back byte for byte"
+        else:
+            return None
+        await self._tell_repaired(record, note)
+        return None
+
+    async def _prune(self, key: Key, selector: LabelSelector, wanted: list[str]) -> list[str]:
+        """Take the bundle out of namespaces that are not wanted any more; those that are."""
+        for found in self._bundles(key):
+            namespace = found.key.namespace
+            if namespace in wanted:
+                continue
+            # Deleting cannot be undone, and what we remember may be late: ask again first.
+            terminating = await self.is_terminating(namespace)
+            wanted = self._namespaces(key, selector)
+            if namespace not in wanted:
+                if not terminating:
+                    await self.cluster.delete(CONFIG_MAP, *found.key)
+                self.store.lose_config_map(found.key)
+        return wanted
+
+    async def _bytes(self, key: Key, digest: Digest, at_hand: Contracts) -> bytes | None:
+        """A revision's bytes: at hand, from its ConfigMap, or from any bundle that has them."""
+        if digest in at_hand:
+            return at_hand[digest]
+        holders = [
+            found.key
+            for role in (REVISION, BUNDLE)
+            for found in self.store.found(key, role)
+            if digest in found.digests
+        ]
+        return await bytes_of(self.cluster, digest, holders)
+
+    async def _tell_repaired(self, record: PrefixRecord, note: str) -> None:
+        about = record.body["metadata"]
+        await self.recorder.tell(PROMPT_PREFIX, about, "Repaired", note, warning=True)
+
+    def _namespaces(self, key: Key, selector: LabelSelector) -> list[str]:
+        """The namespaces that get the bundle: the selected ones, and a warmer's own."""
+        names = self.store.namespaces_matching(selector)
+        own = self.store.namespaces.get(key.namespace)
+        if own is not None and not own.terminating and any(self.store.warmers_of(key)):
+            names.add(key.namespace)
+        return sorted(names)
+
+    def _bundles(self, key: Key) -> list[Found]:
+        """The prefix's bundles; a look-alike of another name is nobody's business."""
+        name = objects.bundle_name(key)
+        return [found for found in self.store.found(key, BUNDLE) if found.key.name == name]
+
+    def _bundle(self, key: Key, namespace: str) -> Found | None:
+        return self.store.bundle_in(key, Key(namespace, objects.bundle_name(key)))
+
+
+def _is_intact(found: Found, digest: Digest) -> bool:
+    return digest in found.digests and not (found.foreign or found.orphan)
+
+
+def _is_right(found: Found | None, route: Route, encoded: bytes) -> bool:
+    return (
+        found is not None
+        and not (found.foreign or found.sealed)
+        and found.route == objects.route_hash(encoded)
+        and found.digests == {revision.digest for revision in route.revisions}
+    )
