@@ -124,5 +124,5 @@ def test_without_a_kubeconfig_it_says_so(tmp_path: Path) -> None:
     process = start("--from-cluster", f"team-a/{NAME}", KUBECONFIG=str(tmp_path / "none"))
     _, error = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "no way to the cluster" in error
+    assert "no cluster is configured" in error
     assert "Traceback" not in error

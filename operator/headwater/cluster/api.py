@@ -55,6 +55,10 @@ class Cluster(Protocol):
         """Every object of a kind, page by page, so that no list is ever held whole."""
         ...
 
+    def follow(self, kind: Kind, namespace: str, name: str) -> AsyncIterator[Object]:
+        """One object as it is, then each newer form. Ends after a while: ask again."""
+        ...
+
     async def apply(self, kind: Kind, body: Object) -> Object:
         """Create an object, or take its fields over, by server-side apply."""
         ...

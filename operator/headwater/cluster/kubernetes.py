@@ -33,6 +33,8 @@ _PAGE: Final = 500
 """Objects a list asks for at once, client-go's page size."""
 _TIMEOUT: Final = 30.0
 """Seconds for one request."""
+_WATCH_SECONDS: Final = 60
+"""A watch's length: a connection that died silently is noticed after it, at two calls a minute."""
 _NOT_ASCII: Final = re.compile(r"[^\x20-\x7e]")
 
 
@@ -97,6 +99,33 @@ class KubernetesCluster:
                 return
             query["continue"] = following
 
+    async def follow(self, kind: Kind, namespace: str, name: str) -> AsyncIterator[Object]:
+        """See `Cluster`."""
+        path, selector = kind.path(namespace), {"fieldSelector": f"metadata.name={name}"}
+        found = await self._request("GET", path, selector)
+        for item in found.get("items") or ():
+            yield item
+        query = {
+            **selector,
+            "watch": "true",
+            "resourceVersion": found["metadata"]["resourceVersion"],
+            "timeoutSeconds": str(_WATCH_SECONDS),
+        }
+        # Without the gate, and longer than other requests: it is meant to stay open.
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_WATCH_SECONDS + 15)
+        try:
+            response = await self._send("GET", path, query, limit=limit)
+            if response.status >= 300:  # noqa: PLR2004 - HTTP: what is not a success
+                raise _error(response.status, await response.read())
+            async for line in response.response.content:
+                event = msgspec.json.decode(line)
+                if event["type"] == "ERROR":
+                    return  # the version expired: whoever follows on lists again
+                if event["type"] != "DELETED":
+                    yield event["object"]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unavailable(error) from error
+
     async def apply(self, kind: Kind, body: Object) -> Object:
         """See `Cluster`."""
         return await self._apply(kind, body, "")
@@ -152,25 +181,37 @@ class KubernetesCluster:
         body: Object | str | None = None,
         content_type: str = "application/json",
     ) -> Object:
+        try:
+            async with self._gate:
+                response = await self._send(method, path, query, body, content_type)
+                data = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unavailable(error) from error
+        if response.status >= 300:  # noqa: PLR2004 - HTTP: what is not a success
+            raise _error(response.status, data)
+        return msgspec.json.decode(data, type=dict[str, Any])
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: Object | str | None = None,
+        content_type: str = "application/json",
+        *,
+        limit: aiohttp.ClientTimeout | float = _TIMEOUT,
+    ) -> Any:
         method, url, headers, _, _ = await self._client.param_serialize(
             method,
             path + (f"?{urlencode(query)}" if query else ""),
             header_params={"Accept": "application/json", "Content-Type": content_type},
             auth_settings=["BearerToken"],
         )
-        try:
-            async with self._gate:
-                response = await self._client.call_api(
-                    method, url, headers, body, _request_timeout=_TIMEOUT
-                )
-                data = await response.read()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(
-                0, f"the API server does not answer ({type(error).__name__}: {error})"
-            ) from error
-        if response.status >= 300:  # noqa: PLR2004 - HTTP: what is not a success
-            raise _error(response.status, data)
-        return msgspec.json.decode(data, type=dict[str, Any])
+        return await self._client.call_api(method, url, headers, body, _request_timeout=limit)
+
+
+def _unavailable(error: Exception) -> UnavailableError:
+    return UnavailableError(0, f"the API server does not answer ({type(error).__name__}: {error})")
 
 
 def _yaml(body: Object) -> str:
