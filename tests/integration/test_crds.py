@@ -188,6 +188,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "step with both": (steps({"setWeight": 5, "pause": {}}), "a step is either setWeight or pause: write two steps"),
     "step with neither": (steps({}), "a step is either setWeight or pause"),
     "duration": (steps({"pause": {"duration": "10 minutes"}}), "write it like 90s, 10m or 1h30m"),
+    "steps without a weight": (steps({"pause": {}}), "no step has a setWeight"),
     "immediate with steps": ({"spec.rollout": {"strategy": "Immediate", "steps": [{"setWeight": 5}]}}, "Immediate takes no steps: remove steps, or choose the strategy Canary"),
     "strategy": ({"spec.rollout": {"strategy": "Blue"}}, 'supported values: "Canary", "Immediate"'),
     "hit rate over one": ({"spec.rollout": {"analysis": {"minHitRate": 90}}}, "should be less than or equal to 1"),
@@ -446,7 +447,7 @@ def test_the_examples_are_taken(example: str, crds: Cluster, namespace: str) -> 
     if example == "kustomize":
         manifests = crds.kubectl("kustomize", str(directory)).stdout
     else:
-        manifests = "---\n".join(path.read_text() for path in sorted(directory.iterdir()))
+        manifests = "---\n".join(path.read_text() for path in sorted(directory.glob("*.yaml")))
     for name in ("ai-platform", "support", "it-operations"):
         manifests = manifests.replace(f"namespace: {name}\n", f"namespace: {namespace}\n")
         manifests = manifests.replace(f"  name: {name}\n", f"  name: {namespace}-{name}\n")

@@ -266,6 +266,12 @@ class Rollout(
             " and goes back at once where it fails",
             field_path=".steps",
         ),
+        rule(
+            "!has(self.steps) || self.steps.exists(s, has(s.setWeight))",
+            "no step has a setWeight, so a candidate would get no traffic and show nothing:"
+            " add one, or remove steps",
+            field_path=".steps",
+        ),
     ),
 ):
     """How a new version replaces the stable one."""
@@ -320,7 +326,8 @@ class PromptPrefixSpec(Model):
     rollout: Annotated[Rollout, Field(default_factory=Rollout)]
     """How a new version replaces the stable one."""
     suspend: bool = False
-    """Stand still: consumers keep what they have, and nothing is published or moved."""
+    """Stand still: consumers keep what they have, and nothing is published or moved forward. A
+    candidate still goes back where it fails, and when it is no longer declared."""
     retry: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Raise it to try a version again that was rolled back."""
     revision_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
