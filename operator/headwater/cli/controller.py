@@ -70,16 +70,9 @@ def command(
         liveness=liveness,
     )
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run(options))
+        # asyncio's own loop: under uvloop 0.23, aiohttp's failed connections leave descriptors
+        # behind that are taken for others later (github.com/MagicStack/uvloop/issues/653). An
+        # outage of the API server was enough for it.
+        asyncio.run(run(options))
     except HeadwaterError as error:
         raise click.ClickException(str(error)) from error
-
-
-def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
-    """Uvloop where it is installed: it halves the cost of a watch."""
-    try:
-        import uvloop  # noqa: PLC0415 - it exists on no Windows
-    except ImportError:
-        return None
-    return uvloop.Loop

@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Coroutine
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -93,12 +92,13 @@ def command(
 
     try:
         if bundle is not None:
-            _run(serve(bundle))
+            # asyncio's own loop: see `headwater.cli.controller`.
+            asyncio.run(serve(bundle))
         else:
             assert from_cluster is not None  # noqa: S101 - checked above, for the type checker
             _follow = _import_follow()
             with _follow.mirror_directory() as directory:
-                _run(_follow.alongside(from_cluster, directory, serve(directory)))
+                asyncio.run(_follow.alongside(from_cluster, directory, serve(directory)))
     except OSError as error:
         raise click.ClickException(f"cannot listen: {error.strerror or error}") from error
 
@@ -112,16 +112,6 @@ def _import_follow() -> ModuleType:
             " pip install 'headwater[operator]'."
         ) from error
     return _follow
-
-
-def _run(main: Coroutine[Any, Any, None]) -> None:
-    try:
-        import uvloop  # noqa: PLC0415 - optional: it is faster, and absent on Windows
-    except ImportError:
-        asyncio.run(main)
-    else:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main)
 
 
 def _announce(line: str) -> None:
