@@ -76,22 +76,23 @@ def _progress(
     """Ready, Reconciling, Stalled."""
     if resolution.digest is None:
         # A reference that may yet appear is progress; anything else waits for a commit.
-        return _three(resolution.reason, resolution.message, stalled=not resolution.missing)
+        return kstatus(resolution.reason, resolution.message, stalled=not resolution.missing)
     if unpublished:
         namespace, why = min(unpublished.items())
         message = f"{len(unpublished)} namespaces lack the bundle, {namespace} for one: {why}"
-        return _three("BundleNotWritten", message, stalled=False)
+        return kstatus("BundleNotWritten", message, stalled=False)
     if state.phase is Phase.STABLE:
-        return _three(state.phase.value, state.message, ready=True, stalled=False)
+        return kstatus(state.phase.value, state.message, ready=True, stalled=False)
     stalled = state.phase in (Phase.ROLLED_BACK, Phase.DEGRADED)
-    return _three(
+    return kstatus(
         state.phase.value, state.message, stalled=stalled, working=not prefix.spec.suspend
     )
 
 
-def _three(
-    reason: str, message: str, *, stalled: bool, ready: bool = False, working: bool = True
+def kstatus(
+    reason: str, message: str, *, stalled: bool = False, ready: bool = False, working: bool = True
 ) -> list[Finding]:
+    """Ready, Reconciling and Stalled, which agree with each other."""
     reconciling = working and not ready and not stalled
     return [
         Finding("Ready", _truth(holds=ready), reason, message),

@@ -5,7 +5,7 @@ the fingerprint that the job reports.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -13,8 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from headwater.cluster import CACHE_WARMER, CRON_JOB, ApiError, Cluster, NotFoundError, Object
+from headwater.contract.assembly import TTL_SECONDS
 from headwater.contract.digest import Digest
-from headwater.controller.conditions import Finding, stamp
+from headwater.controller.conditions import Finding, kstatus, stamp
 from headwater.controller.events import Recorder
 from headwater.controller.objects import Key, bundle_name
 from headwater.controller.store import Store
@@ -22,8 +23,6 @@ from headwater.resources import CacheWarmer, PromptPrefix
 from headwater.resources.warmer import CacheWarmerStatus, Lane, LastUsage
 from headwater.warmer.cronjob import WarmedPrefix, cronjob, schedule_of
 from headwater.warmer.report import Report, ReportError, WarmedLane, decode
-
-_TTL: Final = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1)}
 
 DESIRED_ANNOTATION: Final = "headwater.dev/desired"
 """Hash of the CronJob as it was wished for last: what is as wished is not written again."""
@@ -67,23 +66,24 @@ class WarmerReconciler:
                 f"there is no PromptPrefix {warmer.spec.prefix_ref.name!r} in {key.namespace}:"
                 " apply it, or correct prefixRef"
             )
-            await self._record(key, warmer, _three("PrefixNotFound", message), (), None, now)
+            await self._record(key, warmer, kstatus("PrefixNotFound", message), (), None, now)
             return None
         prefix = PromptPrefix.model_validate(record.body)
         if prefix.status.stable is None:
             message = f"{prefix.metadata.name} serves no version yet"
-            await self._record(key, warmer, _three("PrefixNotServed", message), (), None, now)
+            await self._record(key, warmer, kstatus("PrefixNotServed", message), (), None, now)
             return None
         facts = WarmedPrefix(ttl=prefix.spec.ttl, models=prefix.spec.models)
         await self._apply(key, warmer, prefix, facts)
         wanted = set(_wanted(warmer, prefix))
         lanes = merge(warmer.status.lanes, self.store.reports(key), wanted)
-        aged = [age(lane, _TTL[prefix.spec.ttl], now) for lane in lanes]
+        ttl = timedelta(seconds=TTL_SECONDS[prefix.spec.ttl])
+        aged = [age(lane, ttl, now) for lane in lanes]
         await self._tell_failures(warmer, aged)
         schedule = schedule_of(warmer, facts)
         await self._record(key, warmer, _ready(aged, schedule), aged, schedule, now)
         ends = [
-            lane.last_warm_at + _TTL[prefix.spec.ttl] - now
+            lane.last_warm_at + ttl - now
             for lane in aged
             if lane.state == "Warm" and lane.last_warm_at is not None
         ]
@@ -261,16 +261,5 @@ def _ready(lanes: Iterable[Lane], schedule: str) -> list[Finding]:
         message = (
             f"{len(failed)} lanes failed; {worst.credential} on {worst.model}: {worst.message}"
         )
-        return _three("WarmingFailed", message, stalled=True)
-    return _three("Scheduled", f"warms at {schedule}", ready=True)
-
-
-def _three(
-    reason: str, message: str, *, ready: bool = False, stalled: bool = False
-) -> list[Finding]:
-    truth: Mapping[bool, str] = {True: "True", False: "False"}
-    return [
-        Finding("Ready", truth[ready], reason, message),
-        Finding("Reconciling", truth[not ready and not stalled], reason, message),
-        Finding("Stalled", truth[stalled], reason, message),
-    ]
+        return kstatus("WarmingFailed", message, stalled=True)
+    return kstatus("Scheduled", f"warms at {schedule}", ready=True)
