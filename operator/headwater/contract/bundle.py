@@ -180,6 +180,8 @@ def _unpack(packed: bytes, name: str) -> bytes:
         raise BundleError(f"{name} cannot be decompressed ({error}).") from error
     if not unpacker.eof:
         raise BundleError(f"{name} is cut short, or larger than {CONTRACT_LIMIT:,} bytes.")
+    if unpacker.unused_data:
+        raise BundleError(f"{name} has bytes behind its end: it was changed, so it is not used.")
     return canonical
 
 

@@ -114,6 +114,15 @@ def test_no_flipped_byte_of_a_compressed_contract_changes_what_is_read() -> None
     assert refused > len(files[name]) * 0.9
 
 
+def test_bytes_behind_a_compressed_contract_are_refused() -> None:
+    """They change nothing that is read, but nobody who publishes wrote them."""
+    data = contract("x" * bundle.GZIP_ABOVE)
+    name, packed = bundle.encode_contract(Digest.of(data), data)
+    assert bundle.decode_contract(Digest.of(data), {name: packed}) == data
+    with pytest.raises(BundleError, match="has bytes behind its end"):
+        bundle.decode_contract(Digest.of(data), {name: packed + b"x"})
+
+
 def test_contracts_are_compressed_above_64_kib() -> None:
     """Both sides of the limit; the same contract is the same file each time."""
     overhead = len(contract("x")) - 1
