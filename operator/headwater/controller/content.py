@@ -4,13 +4,14 @@ This is where content that hashes otherwise than declared is kept from being ser
 """
 
 import asyncio
+from collections.abc import Iterable
 
 from headwater.cluster import CONFIG_MAP, Cluster, NotFoundError
 from headwater.contract import bundle
 from headwater.contract.content import canonical_bytes
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError, HeadwaterError
-from headwater.controller.objects import Key, files_of
+from headwater.controller.objects import Found, Key, files_of
 from headwater.controller.store import Resolution
 from headwater.providers.tokens import estimate_tokens
 from headwater.resources import MissingReferenceError, PromptPrefix, resolve
@@ -22,11 +23,12 @@ _ROUTE_ROOM = 32 << 10
 
 
 async def resolve_content(
-    cluster: Cluster, prefix: PromptPrefix, beside: int
+    cluster: Cluster, prefix: PromptPrefix, revisions: Iterable[Found]
 ) -> tuple[Resolution, bytes | None]:
     """What became of the declared content, and its bytes where they are what was declared.
 
-    `beside` is the size of the stable revision's file, which shares a bundle with a candidate.
+    `revisions` are the prefix's stored ones: they bind their versions, and the stable one shares
+    a bundle with a candidate.
     """
     names = references(prefix.spec.content)
     namespace = prefix.metadata.namespace
@@ -43,21 +45,24 @@ async def resolve_content(
     except HeadwaterError as error:
         return _refused("ContentInvalid", str(error), names), None
     tokens = {model: estimate_tokens(canonical, model) for model in spec.models}
-    for row in prefix.status.published:
-        if row.version == spec.version and row.digest != spec.digest:
-            # The schema refuses this, unless the edit outran the status that it looks at.
-            message = (
-                f"version {row.version} was published as {row.digest} and is bound to it:"
-                f" publish {spec.digest} as a new version"
-            )
-            return _refused("VersionRebound", message, names, tokens=tokens), None
+    revisions = list(revisions)
+    bound = _bound_to(prefix, revisions)
+    if bound is not None and bound != spec.digest:
+        # The schema refuses this, unless the edit outran the status that it looks at.
+        message = (
+            f"version {spec.version} was published as {bound} and is bound to it:"
+            f" publish {spec.digest} as a new version"
+        )
+        return _refused("VersionRebound", message, names, tokens=tokens), None
     if digest != spec.digest:
         message = (
             f"spec.digest is {spec.digest} and the content hashes to {digest}: it is not served;"
             " `headwater digest --write -f FILE` puts the right digest into the manifest"
         )
         return _refused("DigestMismatch", message, names, tokens=tokens), None
-    size = len(file) + beside + _ROUTE_ROOM
+    stable = prefix.status.stable
+    beside = set() if stable is None or stable.digest == digest else {stable.digest}
+    size = len(file) + sum(item.size for item in revisions if item.digests & beside) + _ROUTE_ROOM
     if size > bundle.SIZE_LIMIT:
         message = (
             f"the bundle would have {size:,} bytes and a ConfigMap holds {bundle.SIZE_LIMIT:,}:"
@@ -66,6 +71,17 @@ async def resolve_content(
         )
         return _refused("BundleTooLarge", message, names, tokens=tokens), None
     return Resolution(digest=digest, tokens=tokens, references=frozenset(names)), canonical
+
+
+def _bound_to(prefix: PromptPrefix, revisions: Iterable[Found]) -> str | None:
+    """The digest to which the declared version is bound already, if it is."""
+    version = prefix.spec.version
+    for row in prefix.status.published:
+        if row.version == version:
+            return row.digest
+    # A crash can come between a revision and the status that tells of it.
+    stored = (item.digests for item in revisions if item.version == version)
+    return next((digest for digests in stored for digest in digests), None)
 
 
 def references(source: ContentSource) -> list[str]:

@@ -47,9 +47,10 @@ class Key(NamedTuple):
 class Found:
     """A ConfigMap of ours as it stands in the cluster, without its content.
 
-    `digests` are the contracts in it that verify, `route` is the hash of its route and
-    `wrote` the hash that the operator wrote. `foreign` tells of keys that are not ours, `sealed`
-    of a bundle that was made immutable, `orphan` of a revision that would outlive its prefix.
+    `version` is a revision's; `digests` are the contracts in it that verify, `route` is the hash
+    of its route and `wrote` the hash that the operator wrote. `foreign` tells of keys that are
+    not ours, `sealed` of a bundle that was made immutable, `orphan` of a revision that would
+    outlive its prefix.
     """
 
     key: Key
@@ -57,6 +58,7 @@ class Found:
     prefix: Key
     resource_version: int
     created: str
+    version: str
     digests: frozenset[str]
     route: str
     wrote: str
@@ -148,6 +150,7 @@ def inspect(config_map: Object) -> Found:
         prefix=Key(labels.get(PREFIX_NAMESPACE_LABEL, ""), labels.get(PREFIX_LABEL, "")),
         resource_version=int(metadata["resourceVersion"]),
         created=metadata.get("creationTimestamp", ""),
+        version=labels.get(VERSION_LABEL, ""),
         digests=frozenset(digests.values()),
         route=route_hash(route) if route is not None else "",
         wrote=(metadata.get("annotations") or {}).get(ROUTE_ANNOTATION, ""),

@@ -74,10 +74,8 @@ class PrefixReconciler:
         now = self.clock().replace(microsecond=0)
         if record.in_doubt:
             await self._read_again(key, record)
+        resolution, canonical = await self._resolve(key, record)
         prefix = PromptPrefix.model_validate(record.body)
-        state = state_from(prefix.status)
-        resolution, canonical = await self._resolve(key, record, state)
-        prefix = PromptPrefix.model_validate(record.body)  # newer, where it had to be read
         state = state_from(prefix.status)
         record.trim()
         totals = self._totals(key, state, resolution.digest)
@@ -117,9 +115,7 @@ class PrefixReconciler:
 
     # --- content -----------------------------------------------------------------------------
 
-    async def _resolve(
-        self, key: Key, record: PrefixRecord, state: State
-    ) -> tuple[Resolution, bytes | None]:
+    async def _resolve(self, key: Key, record: PrefixRecord) -> tuple[Resolution, bytes | None]:
         """The declared content, resolved anew only where something about it moved."""
         known = record.resolution
         generation = record.body["metadata"]["generation"]
@@ -135,15 +131,9 @@ class PrefixReconciler:
                 record.body = await self.cluster.get(PROMPT_PREFIX, *key)
                 record.full = True
         prefix = PromptPrefix.model_validate(record.body)
-        stable = state.stable
-        beside = 0
-        if stable is not None and stable.digest != prefix.spec.digest:
-            beside = sum(
-                found.size
-                for found in self.store.found(key, REVISION)
-                if stable.digest in found.digests
-            )
-        resolution, canonical = await resolve_content(self.cluster, prefix, beside)
+        resolution, canonical = await resolve_content(
+            self.cluster, prefix, self.store.found(key, REVISION)
+        )
         if known is not None and resolution.message != known.message and resolution.reason:
             await self._tell(record, resolution.reason, resolution.message, warning=True)
         elif known is None and resolution.reason:

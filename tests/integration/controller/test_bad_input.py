@@ -11,6 +11,8 @@ import pytest
 from headwater.cluster import CONFIG_MAP, NAMESPACE, PROMPT_PREFIX
 from headwater.contract.content import canonical_bytes, content, digest_of
 from headwater.contract.digest import Digest
+from headwater.contract.route import Revision
+from headwater.controller.objects import Key, revision_config_map
 from tests.cluster.control_plane import Cluster
 from tests.cluster.waiting import wait_until
 from tests.integration.controller.harness import Api, ApiError, Controller
@@ -274,6 +276,21 @@ class TestSchema:
         team.serve()
         with pytest.raises(ApiError, match="publish the changed content as a new version"):
             team.publish(source={"system": [{"text": prompt("v2")}]})
+
+
+def test_a_version_stays_bound_though_the_status_never_said_so(team: Team, api: Api) -> None:
+    """A revision that was stored before a crash binds its version: others may be using it."""
+    team.consumer("a")
+    team.publish(digest="sha256:" + "0" * 64)
+    team.await_condition("DigestVerified", "False", "DigestMismatch")
+    uid = api.get(PROMPT_PREFIX, team.namespace, "house")["metadata"]["uid"]
+    stored = canonical_bytes(content(tools=[], system=[{"text": prompt("stored")}], ttl="5m"))
+    before = Revision("v1", Digest.of(stored))
+    key = Key(team.namespace, "house")
+    api.create(CONFIG_MAP, revision_config_map(key, uid, before, stored))
+    declared = team.publish()
+    refused(team, "VersionRebound", [str(before.digest), str(declared), "as a new version"])
+    team.serve(version="v2")
 
 
 class TestMinimum:

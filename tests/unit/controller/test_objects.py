@@ -120,6 +120,7 @@ def test_what_was_built_is_found_right(chosen: tuple[bytes, bytes | None]) -> No
         prefix=PREFIX,
         resource_version=7,
         created="2026-11-21T09:00:00Z",
+        version="",
         digests=frozenset(Digest.of(data) for data in chosen if data),
         route=route_hash(files["route.json"]),
         wrote=route_hash(files["route.json"]),
