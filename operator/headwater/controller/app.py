@@ -124,7 +124,7 @@ async def _watch(watcher: Watcher, ticker: "_Ticker", options: Options) -> None:
         return how(**kwargs)
 
     @kopf.on.probe(registry=registry, id="loop")
-    def probe(**_: Any) -> float:
+    async def probe(**_: Any) -> float:
         if ticker.idle > _STALE_AFTER:
             raise kopf.PermanentError(f"the event loop has stood still for {ticker.idle:.0f} s")
         return ticker.idle

@@ -7,6 +7,7 @@ server takes a control plane of its own.
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +41,19 @@ def api(control_plane: Cluster) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="session")
+def liveness() -> str:
+    """Where the controller answers its liveness probe."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/healthz"
+
+
+@pytest.fixture(scope="session")
 def shared_controller(
-    control_plane: Cluster, metrics: Metrics, tmp_path_factory: pytest.TempPathFactory
+    control_plane: Cluster,
+    metrics: Metrics,
+    liveness: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Controller]:
     """The one controller of that control plane."""
     install_crds(control_plane)
@@ -52,7 +64,9 @@ def shared_controller(
     with (
         _the_only_one(everyone / "controller.lock"),
         metrics.served() as url,
-        Controller(control_plane.kubeconfig, log, "--scrape-target", url) as controller,
+        Controller(
+            control_plane.kubeconfig, log, "--scrape-target", url, "--liveness", liveness
+        ) as controller,
     ):
         yield controller
 

@@ -1,6 +1,7 @@
 """A prefix that was applied is served: what stands in the cluster then, and what it follows."""
 
 import json
+import urllib.request
 from typing import Any
 
 import pytest
@@ -199,3 +200,9 @@ class TestDeleting:
         digest: Digest = team.serve(source={"system": [{"text": prompt("anew")}]})
         team.await_bundle(consumer, digest)
         assert team.status()["epoch"] == 1
+
+
+def test_says_that_it_is_alive(controller: Controller, liveness: str) -> None:
+    """The kubelet's probe gets a 200 at once: the event loop comes round."""
+    with urllib.request.urlopen(liveness, timeout=5) as answer:
+        assert answer.status == 200
