@@ -11,7 +11,7 @@ from headwater.contract.content import canonical_bytes, content, digest_of
 from headwater.contract.digest import Digest
 from tests.cluster.control_plane import Cluster
 from tests.cluster.waiting import wait_until
-from tests.integration.controller.harness import Api
+from tests.integration.controller.harness import Api, Controller
 from tests.integration.controller.team import LABEL, MODEL, PATIENCE, Team, contracts, prompt, route
 
 pytestmark = pytest.mark.xdist_group("controller")
