@@ -80,7 +80,10 @@ def _bound_to(prefix: PromptPrefix, revisions: Iterable[Found]) -> str | None:
         if row.version == version:
             return row.digest
     # A crash can come between a revision and the status that tells of it.
-    stored = (item.digests for item in revisions if item.version == version)
+    owner = prefix.metadata.uid
+    stored = (
+        item.digests for item in revisions if item.version == version and owner in item.owners
+    )
     return next((digest for digests in stored for digest in digests), None)
 
 

@@ -49,8 +49,7 @@ class Found:
 
     `version` is a revision's; `digests` are the contracts in it that verify, `route` is the hash
     of its route and `wrote` the hash that the operator wrote. `foreign` tells of keys that are
-    not ours, `sealed` of a bundle that was made immutable, `orphan` of a revision that would
-    outlive its prefix.
+    not ours, `sealed` of a bundle that was made immutable. With its `owners` (uids) it goes.
     """
 
     key: Key
@@ -64,7 +63,7 @@ class Found:
     wrote: str
     foreign: bool
     sealed: bool
-    orphan: bool
+    owners: frozenset[str]
     size: int
     edited_by: str
 
@@ -156,7 +155,7 @@ def inspect(config_map: Object) -> Found:
         wrote=(metadata.get("annotations") or {}).get(ROUTE_ANNOTATION, ""),
         foreign=len(files) > ours,
         sealed=role == BUNDLE and bool(config_map.get("immutable")),
-        orphan=role == REVISION and not metadata.get("ownerReferences"),
+        owners=frozenset(owner["uid"] for owner in metadata.get("ownerReferences") or ()),
         size=sum(map(len, files.values())),
         edited_by=_editor(metadata),
     )

@@ -52,12 +52,12 @@ class Publisher:
         for revision in routed(state):
             name = Key(key.namespace, objects.revision_name(key, revision.digest))
             there = found.get(name)
-            if there is not None and _is_intact(there, revision.digest):
+            uid = record.body["metadata"]["uid"]
+            if there is not None and _is_intact(there, revision.digest, uid):
                 continue
             canonical = await self._bytes(key, revision.digest, at_hand)
             if canonical is None:
                 continue  # bundles still hold it, or nothing does: `publish` says so
-            uid = record.body["metadata"]["uid"]
             desired = objects.revision_config_map(key, uid, revision, canonical)
             try:
                 written = await self.cluster.create(CONFIG_MAP, desired)
@@ -228,8 +228,9 @@ class Publisher:
         return self.store.bundle_in(key, Key(namespace, objects.bundle_name(key)))
 
 
-def _is_intact(found: Found, digest: Digest) -> bool:
-    return digest in found.digests and not (found.foreign or found.orphan)
+def _is_intact(found: Found, digest: Digest, owner: str) -> bool:
+    # One that a former prefix of this name owned goes with that, any moment now.
+    return digest in found.digests and not found.foreign and owner in found.owners
 
 
 def _is_right(found: Found | None, route: Route, encoded: bytes) -> bool:

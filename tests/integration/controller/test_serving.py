@@ -1,6 +1,7 @@
 """A prefix that was applied is served: what stands in the cluster then, and what it follows."""
 
 import json
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -204,5 +205,12 @@ class TestDeleting:
 
 def test_says_that_it_is_alive(controller: Controller, liveness: str) -> None:
     """The kubelet's probe gets a 200 at once: the event loop comes round."""
-    with urllib.request.urlopen(liveness, timeout=5) as answer:
-        assert answer.status == 200
+
+    def alive() -> bool:
+        try:
+            with urllib.request.urlopen(liveness, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.URLError:
+            return False
+
+    wait_until(alive, PATIENCE, "the probe is answered")
