@@ -19,7 +19,7 @@ from tests.integration.controller.harness import Api
 LABEL: Final = "prompts.example.com/team"
 """The label by which a test's prefixes select their consumers' namespaces."""
 MODEL: Final = "claude-opus-4-8"
-PATIENCE: Final = 15.0
+PATIENCE: Final = 30.0
 """Seconds until something must have happened, with the machine's other work in them."""
 REPAIR_SECONDS: Final = 10.0
 """What was changed by hand is put back within this time: a promise to users."""
