@@ -3,12 +3,15 @@
 import sys
 from pathlib import Path
 
-from bench import contract, controller, sidecar
+from bench import contract, controller, evidence, judge, rollout, sidecar
 from bench.rows import show, write
 
 _PARTS = {
     "contract": contract.measure,
     "controller": controller.measure,
+    "evidence": evidence.measure,
+    "judge": judge.measure,
+    "rollout": rollout.measure,
     "sidecar": sidecar.measure,
 }
 
