@@ -3,32 +3,26 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AwareDatetime, Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from headwater.contract.content import MARKER_BUDGET, MARKER_KEY, TTL
 from headwater.contract.route import Enforcement
+from headwater.resources.rollout import Rollout
 from headwater.resources.schema import (
     ATOMIC,
     SET,
     Column,
-    Conditions,
     ConfigMapSource,
-    Count,
     Digest,
-    Duration,
     Label,
-    Message,
     Model,
     ModelId,
     Names,
     Resource,
-    list_map,
     rule,
     rules,
 )
-
-PUBLISHED_LIMIT: Final = 200
-HISTORY_LIMIT: Final = 50
+from headwater.resources.status import PromptPrefixStatus
 
 _MARKER_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -215,88 +209,6 @@ class Consumers(Model):
     """The namespaces that get the bundle, by their labels."""
 
 
-class Pause(Model):
-    """A wait between two weights."""
-
-    duration: Duration | None = None
-    """How long, like `10m`; without it, until `approvedDigest` names the candidate."""
-
-
-class Step(
-    Model,
-    json_schema_extra=rules(
-        rule(
-            "has(self.setWeight) != has(self.pause)",
-            "a step is either setWeight or pause: write two steps",
-        )
-    ),
-):
-    """One step of a canary."""
-
-    set_weight: Annotated[int, Field(ge=1, le=100)] | None = None
-    """The percentage of new conversations that the candidate gets from here on."""
-    pause: Pause | None = None
-    """Stay at this weight for a while."""
-
-
-class Analysis(Model):
-    """What a candidate must show before it goes on."""
-
-    min_hit_rate: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """The share of eligible requests that must read the cache; below it the candidate goes back.
-    A request is eligible when its lane was warm before it was sent."""
-    min_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 50
-    """Eligible requests that a step must have seen before it is judged."""
-
-
-_WEIGHTS: Final = "self.steps.filter(s, has(s.setWeight)).map(s, s.setWeight)"
-
-
-class Rollout(
-    Model,
-    json_schema_extra=rules(
-        rule(
-            "self.strategy != 'Immediate' || !has(self.steps)",
-            "Immediate takes no steps: remove steps, or choose the strategy Canary",
-        ),
-        rule(
-            f"!has(self.steps) || ({_WEIGHTS}.isSorted() && self.steps.all(s, !has(s.setWeight) ||"
-            " self.steps.exists_one(t, has(t.setWeight) && t.setWeight == s.setWeight)))",
-            "each setWeight must be greater than the one before: a candidate only gains share,"
-            " and goes back at once where it fails",
-            field_path=".steps",
-        ),
-        rule(
-            "!has(self.steps) || self.steps.exists(s, has(s.setWeight))",
-            "no step has a setWeight, so a candidate would get no traffic and show nothing:"
-            " add one, or remove steps",
-            field_path=".steps",
-        ),
-    ),
-):
-    """How a new version replaces the stable one."""
-
-    strategy: Literal["Canary", "Immediate"] = "Canary"
-    """`Canary` goes by steps and on evidence; `Immediate` replaces the stable version at once."""
-    steps: Annotated[tuple[Step, ...], Field(max_length=20, json_schema_extra=ATOMIC)] | None = None
-    """The steps of a canary, in order; after the last one the candidate becomes stable.
-    Without steps: 10 %, then 50 %."""
-    analysis: Annotated[Analysis, Field(default_factory=Analysis)]
-    """What a candidate must show before it goes on."""
-    approval: Literal["Automatic", "Required"] = "Automatic"
-    """Whether promotion waits, after the last step, for `approvedDigest`."""
-    approved_digest: Digest | None = None
-    """The approval: the digest of the candidate. It names the exact bytes, so it holds for them
-    alone and need not be taken back."""
-
-    @property
-    def canary_steps(self) -> tuple[Step, ...]:
-        """The steps that a canary takes."""
-        if self.steps is None:
-            return (Step(set_weight=10), Step(set_weight=50))
-        return self.steps
-
-
 class PromptPrefixSpec(Model):
     """What the owner declares. Headwater never writes it."""
 
@@ -332,147 +244,6 @@ class PromptPrefixSpec(Model):
     """Raise it to try a version again that was rolled back."""
     revision_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
     """How many former revisions are kept for a way back."""
-
-
-class Revision(Model):
-    """A published version."""
-
-    version: Annotated[str, Field(max_length=128)]
-    """Its name."""
-    digest: Digest
-    """Its exact bytes."""
-
-
-class StableRevision(Revision):
-    """The version that consumers get."""
-
-    config_map: Annotated[str, Field(max_length=253)]
-    """The immutable ConfigMap that holds its bytes."""
-    promoted_at: AwareDatetime
-    """When it became stable."""
-    hit_rate: Annotated[str, Field(max_length=16)] | None = None
-    """The share of its eligible requests that read the cache, like `98%`."""
-
-
-class Verdict(Model):
-    """What the evidence says about the candidate."""
-
-    result: Literal["Waiting", "Pass", "RollBack"]
-    """`Pass` lets the rollout go on, `RollBack` ends it, `Waiting` waits for more evidence."""
-    reason: Message
-    """Why, in a sentence."""
-    at: AwareDatetime
-    """When this was found."""
-
-
-class Evidence(Model):
-    """What one model's traffic showed since the step began."""
-
-    model: ModelId
-    """The model."""
-    hits: Count
-    """Eligible requests that read the contract from the cache."""
-    misses: Count
-    """Eligible requests that did not."""
-    errors: Count = 0
-    """Requests that the provider answered with an error."""
-
-
-class CandidateRevision(Revision):
-    """The version that is being canaried."""
-
-    config_map: Annotated[str, Field(max_length=253)]
-    """The immutable ConfigMap that holds its bytes."""
-    weight: Annotated[int, Field(ge=0, le=100)]
-    """The percentage of new conversations that get it."""
-    step: Annotated[int, Field(ge=0, le=20)]
-    """The index of the current step, from 0."""
-    started_at: AwareDatetime
-    """When the canary began."""
-    step_started_at: AwareDatetime
-    """When the current step began."""
-    verdict: Verdict | None = None
-    """What the evidence says so far."""
-    evidence: Annotated[
-        tuple[Evidence, ...], Field(max_length=16, json_schema_extra=list_map("model"))
-    ] = ()
-    """What its traffic showed since the current step began, by model."""
-
-
-class RolledBackRevision(Revision):
-    """The version that failed last; it is not tried again until `spec.retry` rises."""
-
-    retry: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """`spec.retry` when it failed."""
-    reason: Message
-    """Why it failed."""
-    at: AwareDatetime
-    """When it was taken back."""
-
-
-class HistoryEntry(Revision):
-    """Something that happened to a version."""
-
-    event: Annotated[str, Field(max_length=63)]
-    """What happened, in one word."""
-    reason: Message = ""
-    """Why."""
-    at: AwareDatetime
-    """When."""
-
-
-class ConsumerCounts(Model):
-    """How many consumers there are."""
-
-    namespaces: Count
-    """Namespaces that have the bundle."""
-
-
-Phase = Literal[
-    "Pending",
-    "Progressing",
-    "Paused",
-    "AwaitingApproval",
-    "Promoting",
-    "Stable",
-    "RolledBack",
-    "Degraded",
-]
-
-
-class PromptPrefixStatus(Model):
-    """What Headwater found and did."""
-
-    observed_generation: Annotated[int, Field(ge=0)] = 0
-    """The generation of the spec that this status is about."""
-    phase: Phase | None = None
-    """Where the prefix stands, in one word."""
-    message: Message | None = None
-    """Where the prefix stands, in a sentence."""
-    epoch: Annotated[int, Field(ge=0, le=2**53)] = 0
-    """How often the route changed; consumers carry it, so it tells who follows."""
-    stable: StableRevision | None = None
-    """The version that consumers get."""
-    candidate: CandidateRevision | None = None
-    """The version that is being canaried."""
-    rolled_back: RolledBackRevision | None = None
-    """The version that failed last."""
-    history: Annotated[
-        tuple[HistoryEntry, ...], Field(max_length=HISTORY_LIMIT, json_schema_extra=ATOMIC)
-    ] = ()
-    """What happened, oldest first."""
-    published: Annotated[
-        tuple[Revision, ...],
-        Field(max_length=PUBLISHED_LIMIT, json_schema_extra=list_map("version")),
-    ] = ()
-    """Every version that was ever published: what binds a version to its digest."""
-    consumers: ConsumerCounts | None = None
-    """How many consumers there are."""
-    hit_rate: Annotated[str, Field(max_length=16)] | None = None
-    """The share of eligible requests that read the cache, like `98%`."""
-    conditions: Conditions = ()
-    """Ready, Reconciling and Stalled (as kstatus reads them), DigestVerified, Cacheable,
-    Approved."""
 
 
 _REUSED: Final = "p.version == self.spec.version && p.digest != self.spec.digest"

@@ -1,21 +1,23 @@
 """Where it is decided what happens to a rollout: whether it starts, waits, rises, goes back.
 
-`decide` reads from top to bottom as the order of precedence. A candidate goes back in
-`_go_back` (on evidence) and in `_abort` (the commit was reverted), and nowhere else.
+`decide` reads from top to bottom as the order of precedence. A candidate goes back in `_go_back`
+(on evidence, or on the lack of it) and in `_retire` (the commit says so), and nowhere else.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Final
 
+from headwater.contract.digest import Digest
 from headwater.contract.route import Revision, Weight
 from headwater.rollout.judge import judge
+from headwater.rollout.observe import analysis_of, counted_anew, take_in
 from headwater.rollout.state import (
+    NOT_JUDGED,
     Candidate,
-    Counts,
     Decision,
     Entry,
-    Evidence,
+    Observed,
     Pause,
     Phase,
     Plan,
@@ -25,48 +27,147 @@ from headwater.rollout.state import (
     SetWeight,
     State,
     Verdict,
+    Withdrawn,
 )
+from headwater.rollout.upkeep import expire, retained_after, run_clock
+
+WARMING_LIMIT: Final = timedelta(minutes=10)
+"""How long a candidate waits for its warmers before it goes on without."""
+
+_BECAME_STABLE: Final = {Reason.FIRST_VERSION, Reason.PROMOTED, Reason.RETURNED}
+WENT_BACK: Final = {
+    Reason.HIT_RATE_BELOW_FLOOR,
+    Reason.HIT_RATE_BELOW_STABLE,
+    Reason.ERRORS_ABOVE_STABLE,
+    Reason.COST_ABOVE_STABLE,
+    Reason.LATENCY_ABOVE_STABLE,
+    Reason.QUERY_FAILED,
+    Reason.NO_DATA,
+    Reason.PROGRESS_DEADLINE_EXCEEDED,
+}
+"""Why a candidate went back, or would have if the author had asked for it."""
 
 
-def decide(plan: Plan, state: State, observed: Evidence, now: datetime) -> Decision:
+def decide(plan: Plan, state: State, observed: Observed, now: datetime) -> Decision:
     """The next state of a rollout.
 
     Args:
         plan: what the author declared.
         state: what was recorded last.
-        observed: counts of the candidate by model that are not in `state` yet.
+        observed: what was seen since.
         now: the time, zoned.
     """
-    declared, candidate = plan.declared, state.candidate
+    recovered = _recover(plan, state, observed, now)
+    state = expire(plan, recovered.state, observed, now)
+    if state.candidate is not None:
+        state = replace(state, candidate=take_in(plan, state.candidate, observed, now))
+    decision = _decide(plan, state, observed, now)
+    return replace(
+        decision,
+        state=run_clock(plan, decision.state, now),
+        events=(*recovered.events, *decision.events),
+    )
+
+
+def look_again(plan: Plan, state: State, now: datetime) -> timedelta | None:
+    """When time alone may change the decision; None where only a commit or evidence can."""
+    moments = [item.until for item in state.retained]
+    candidate = state.candidate
     if candidate is not None:
-        candidate = replace(candidate, evidence=_add(plan, candidate.evidence, observed))
-        state = replace(state, candidate=candidate)
+        if state.phase is Phase.WARMING:
+            moments.append(candidate.started_at + WARMING_LIMIT)
+        if state.phase is Phase.PAUSED and isinstance(step := _step(plan, candidate), Pause):
+            moments += [candidate.step_started_at + step.duration] if step.duration else []
+        if candidate.clock_stopped_at is None:
+            analysis = analysis_of(plan, candidate)
+            if analysis.no_data != "Wait":
+                moments.append(candidate.heard_at + analysis.no_data_after)
+            if plan.progress_deadline is not None:
+                moments.append(candidate.clock_from + plan.progress_deadline)
+    return min((moment - now for moment in moments if moment > now), default=None)
+
+
+def _decide(plan: Plan, state: State, observed: Observed, now: datetime) -> Decision:
+    declared, candidate = plan.declared, state.candidate
     if declared is None:
         return _hold_for_content(plan, state, now)
     if state.stable is None:
-        if plan.suspend:
-            message = f"suspended: {declared.version} is not published"
-            return Decision(replace(state, phase=Phase.PAUSED, message=message))
-        return _promote(plan, state, declared, Reason.FIRST_VERSION, "the first version", now)
+        return _first(plan, state, declared, now)
     if declared.digest == state.stable.digest:
         return _stay(plan, state, declared, now)
     if candidate is not None and candidate.revision.digest == declared.digest:
-        return _advance(plan, state, candidate, declared, now)
+        return _advance(plan, state, candidate, declared, observed, now)
     if candidate is not None:
         message = f"{declared.version} was published while {candidate.revision.version} was tried"
-        return _begin(plan, _retire(plan, state, Reason.SUPERSEDED, message, now), declared, now)
-    gone = state.rolled_back
-    if gone is not None and gone.revision.digest == declared.digest and plan.retry <= gone.retry:
-        return Decision(replace(state, phase=Phase.ROLLED_BACK, message=gone.message))
-    return _begin(plan, state, declared, now)
+        retired = _retire(plan, state, Reason.SUPERSEDED, message, now)
+        begun = _begin(plan, retired.state, declared, observed, now)
+        return replace(begun, events=(*retired.events, *begun.events))
+    return _begin(plan, state, declared, observed, now)
+
+
+def _recover(plan: Plan, state: State, observed: Observed, now: datetime) -> Decision:
+    """A status that was lost is rebuilt from what the cluster still holds."""
+    if state.stable is not None or state.candidate is not None or observed.recovered is None:
+        return Decision(state)
+    stable, epoch = observed.recovered
+    message = f"the status was lost: {stable.version} was stable by the revisions that are kept"
+    found = replace(state, stable=stable, promoted_at=now, epoch=epoch + 1)
+    return _record(plan, found, Entry(stable, Reason.RECOVERED, message, now))
 
 
 def _hold_for_content(plan: Plan, state: State, now: datetime) -> Decision:
     """Nothing moves forward while the declared bytes do not verify; evidence may still go back."""
-    gone = _judged(plan, state, state.candidate, now) if state.candidate is not None else None
-    decision = gone or Decision(state)
-    phase = Phase.PENDING if state.stable is None else Phase.DEGRADED
+    decision, candidate = Decision(state), state.candidate
+    if candidate is not None and state.stable is not None:
+        verdict = _with_verdict(plan, candidate).verdict
+        if verdict.result is Result.ROLL_BACK:
+            decision = _go_back_on(verdict, plan, state, candidate, now)
+    served = state.stable is not None or state.candidate is not None
+    phase = Phase.DEGRADED if served else Phase.PENDING
     return replace(decision, state=replace(decision.state, phase=phase, message=""))
+
+
+def _first(plan: Plan, state: State, declared: Revision, now: datetime) -> Decision:
+    """Nothing is stable yet: nothing to compare with, and nothing to go back to."""
+    candidate = state.candidate
+    if candidate is not None and candidate.revision == declared:
+        return _prove_first(plan, state, candidate, now)
+    if plan.suspend:
+        message = f"suspended: {declared.version} is not published"
+        return Decision(replace(state, phase=Phase.PAUSED, message=message))
+    if plan.approval_required and not plan.approves(declared):
+        return Decision(_awaiting(state, declared))
+    if plan.strategy == "Immediate" or plan.first_version == "Immediate":
+        return _promote(plan, state, declared, Reason.FIRST_VERSION, "the first version", now)
+    candidate = replace(_new_candidate(plan, declared, now), weight=Weight(Weight.WHOLE))
+    message = f"{declared.version}, the first version, is served to everyone and judged"
+    begun = _record(
+        plan,
+        replace(state, candidate=candidate, epoch=state.epoch + 1),
+        Entry(declared, Reason.CANARY_STARTED, message, now),
+    )
+    proved = _prove_first(plan, begun.state, candidate, now)
+    return replace(proved, events=(*begun.events, *proved.events))
+
+
+def _prove_first(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Decision:
+    """The first version is served to everyone, and stable once it showed what is asked."""
+    candidate = _with_verdict(plan, candidate)
+    verdict = candidate.verdict
+    if plan.suspend:
+        return _wait(state, candidate, Phase.PAUSED, "suspended")
+    if plan.strategy == "Immediate" or verdict.result is Result.PASS:
+        if plan.approval_required and not plan.approves(candidate.revision):
+            return Decision(_awaiting(replace(state, candidate=candidate), candidate.revision))
+        grounds = verdict.message
+        return _promote(plan, state, candidate.revision, Reason.FIRST_VERSION, grounds, now)
+    if verdict.result is Result.ROLL_BACK:
+        why = f"{verdict.message}; there is no version to go back to: publish a better one"
+        return _wait(state, candidate, Phase.DEGRADED, why)
+    if _is_overdue(plan, candidate, now):
+        why = f"not proved within {_written(plan.progress_deadline)}: {verdict.message}"
+        return _wait(state, candidate, Phase.DEGRADED, why)
+    return _wait(state, candidate, Phase.PROGRESSING, verdict.message)
 
 
 def _stay(plan: Plan, state: State, declared: Revision, now: datetime) -> Decision:
@@ -81,34 +182,77 @@ def _stay(plan: Plan, state: State, declared: Revision, now: datetime) -> Decisi
     return Decision(replace(state, phase=Phase.STABLE, message=message), events)
 
 
-def _begin(plan: Plan, decided: Decision | State, declared: Revision, now: datetime) -> Decision:
+def _begin(
+    plan: Plan, state: State, declared: Revision, observed: Observed, now: datetime
+) -> Decision:
     """A version that is neither stable nor being tried: start it, or say what it waits for."""
-    state, events = (
-        (decided.state, decided.events) if isinstance(decided, Decision) else (decided, ())
-    )
+    failed = _failure_of(plan, state, declared.digest)
+    if failed is not None:
+        return Decision(replace(state, phase=Phase.ROLLED_BACK, message=failed))
     if plan.suspend:
         message = f"suspended: {declared.version} is not started"
-        return Decision(replace(state, phase=Phase.PAUSED, message=message), events)
+        return Decision(replace(state, phase=Phase.PAUSED, message=message))
     if plan.strategy == "Immediate":
-        decision = _immediately(plan, state, declared, now)
-        return replace(decision, events=(*events, *decision.events))
-    candidate = Candidate(
-        revision=declared, step=0, weight=Weight(0), started_at=now, step_started_at=now
-    )
+        return _immediately(
+            plan, state, declared, Reason.PROMOTED, "the strategy is Immediate", now
+        )
+    if declared.digest in _former(state)[: plan.rollback_window]:
+        grounds = f"it was stable within the last {plan.rollback_window} versions"
+        return _immediately(plan, state, declared, Reason.RETURNED, grounds, now)
+    candidate = _new_candidate(plan, declared, now)
+    kept = tuple(item for item in state.retained if item.revision.digest != declared.digest)
     started = _record(
         plan,
-        replace(state, rolled_back=None, epoch=state.epoch + 1),
+        replace(state, rolled_back=None, retained=kept, candidate=candidate, epoch=state.epoch + 1),
         Entry(declared, Reason.CANARY_STARTED, f"{declared.version} is tried", now),
     )
-    decision = _enter(plan, started.state, _with_verdict(plan, candidate), now)
-    return replace(decision, events=(*events, *started.events, *decision.events))
+    decision = _go_on(plan, started.state, candidate, observed, now)
+    return replace(decision, events=(*started.events, *decision.events))
 
 
-def _immediately(plan: Plan, state: State, declared: Revision, now: datetime) -> Decision:
-    """The strategy Immediate: nothing but an approval stands before the promotion."""
+def _new_candidate(plan: Plan, declared: Revision, now: datetime) -> Candidate:
+    return Candidate(
+        revision=declared,
+        step=0,
+        weight=Weight(0),
+        started_at=now,
+        step_started_at=now,
+        clock_from=now,
+        heard_at=now,
+        retry=plan.retry,
+    )
+
+
+def _failure_of(plan: Plan, state: State, digest: Digest) -> str | None:
+    """Why these bytes are not tried again, or None where they may be."""
+    gone = state.rolled_back
+    if gone is not None and gone.revision.digest == digest and plan.retry <= gone.retry:
+        return gone.message
+    failures = (
+        entry
+        for entry in reversed(state.history)
+        if entry.revision.digest == digest and entry.retry is not None
+    )
+    failure = next(failures, None)
+    if failure is None or failure.retry is None or plan.retry > failure.retry:
+        return None
+    return failure.message
+
+
+def _former(state: State) -> list[Digest]:
+    """What was stable before, the latest first, each once."""
+    current = state.stable.digest if state.stable else None
+    was = (e.revision.digest for e in reversed(state.history) if e.reason in _BECAME_STABLE)
+    return [digest for digest in dict.fromkeys(was) if digest != current]
+
+
+def _immediately(
+    plan: Plan, state: State, declared: Revision, reason: Reason, grounds: str, now: datetime
+) -> Decision:
+    """Without a canary: nothing but an approval stands before the promotion."""
     if plan.approval_required and not plan.approves(declared):
         return Decision(_awaiting(state, declared))
-    return _promote(plan, state, declared, Reason.PROMOTED, "the strategy is Immediate", now)
+    return _promote(plan, state, declared, reason, grounds, now)
 
 
 def _relabel(
@@ -124,49 +268,139 @@ def _relabel(
 
 
 def _advance(
-    plan: Plan, state: State, candidate: Candidate, declared: Revision, now: datetime
+    plan: Plan,
+    state: State,
+    candidate: Candidate,
+    declared: Revision,
+    observed: Observed,
+    now: datetime,
 ) -> Decision:
     """The declared bytes are being tried: take a new label, then go on."""
     if candidate.revision == declared:
-        return _go_on(plan, state, candidate, now)
+        return _go_on(plan, state, candidate, observed, now)
     candidate, before = replace(candidate, revision=declared), candidate.revision
     relabelled = _relabel(plan, replace(state, candidate=candidate), before, declared, now)
-    decision = _go_on(plan, relabelled.state, candidate, now)
+    decision = _go_on(plan, relabelled.state, candidate, observed, now)
     return replace(decision, events=(*relabelled.events, *decision.events))
 
 
-def _go_on(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Decision:
-    """Take the running candidate as far as verdict, time and approval carry it."""
-    gone = _judged(plan, state, candidate, now)
-    if gone is not None:
-        return gone
+def _go_on(
+    plan: Plan, state: State, candidate: Candidate, observed: Observed, now: datetime
+) -> Decision:
+    """Take the candidate as far as evidence, time and approval carry it."""
     candidate = _with_verdict(plan, candidate)
-    state = replace(state, candidate=candidate)
+    if candidate.verdict.result is Result.ROLL_BACK:
+        return _go_back_on(candidate.verdict, plan, state, candidate, now)
+    if plan.retry > candidate.retry:  # somebody gave it time anew
+        candidate = replace(candidate, retry=plan.retry, clock_from=now, clock_stopped_at=None)
+    last = max(0, len(plan.steps) - 1)
+    if candidate.step > last:  # steps were taken out of the plan: then it stands in the last one
+        candidate = _with_verdict(plan, replace(candidate, step=last))
+    lowered = _lower(plan, state, candidate, now)
+    state, candidate = lowered.state, lowered.state.candidate or candidate
+    decision = _forward(plan, state, candidate, observed, now)
+    return replace(decision, events=(*lowered.events, *decision.events))
+
+
+def _forward(
+    plan: Plan, state: State, candidate: Candidate, observed: Observed, now: datetime
+) -> Decision:
+    """What keeps the candidate where it is, in the order in which it is told; else a step on."""
     if plan.suspend:
         return _wait(state, candidate, Phase.PAUSED, "suspended")
     if plan.strategy == "Immediate":  # chosen while the canary ran: the rest of it is skipped
-        return _immediately(plan, state, candidate.revision, now)
-    # Steps may have been taken out of the plan meanwhile: then it stands in the last one.
-    candidate = replace(candidate, step=max(0, min(candidate.step, len(plan.steps) - 1)))
-    if plan.steps and isinstance(step := plan.steps[candidate.step], Pause):
-        waiting = _paused(plan, state, candidate, step, now)
+        grounds = "the strategy is Immediate"
+        return _immediately(plan, state, candidate.revision, Reason.PROMOTED, grounds, now)
+    if observed.outage:
+        why = f"evidence cannot be read, so nothing is judged: {observed.outage}"
+        return _wait(state, candidate, Phase.PAUSED, why)
+    late = _silent(plan, state, candidate, now) or _late(plan, state, candidate, now)
+    if late is not None:
+        return late
+    if candidate.weight == 0 and candidate.step == 0:
+        if observed.warming and now < candidate.started_at + WARMING_LIMIT:
+            why = f"its cache is being warmed: {', '.join(observed.warming)}"
+            return _wait(state, candidate, Phase.WARMING, why)
+        if isinstance(_step(plan, candidate), SetWeight):
+            return _enter(plan, state, candidate, now)
+    if isinstance(step := _step(plan, candidate), Pause):
+        waiting = _paused(state, plan, candidate, step, now)
         if waiting is not None:
             return waiting
     return _enter(plan, state, replace(candidate, step=candidate.step + 1), now)
 
 
+def _lower(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Decision:
+    """A candidate never has more than is declared for its step, whoever wrote what."""
+    declared = max(
+        (s.weight for s in plan.steps[: candidate.step + 1] if isinstance(s, SetWeight)), default=0
+    )
+    if candidate.weight <= declared or plan.strategy == "Immediate":
+        return Decision(replace(state, candidate=candidate))
+    message = f"{_percent(declared)}: the steps were changed, and this one has no more"
+    lowered = _with_verdict(plan, replace(candidate, weight=Weight(declared)))
+    return _record(
+        plan,
+        replace(state, candidate=lowered, epoch=state.epoch + 1),
+        Entry(candidate.revision, Reason.WEIGHT_LOWERED, message, now),
+    )
+
+
+def _silent(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Decision | None:
+    """The decision on a candidate that shows nothing, where the author asked for one."""
+    analysis = analysis_of(plan, candidate)
+    until = candidate.clock_stopped_at or now
+    silence = until - candidate.heard_at
+    waited_for = candidate.weight > 0 and candidate.verdict.result is Result.WAITING
+    if analysis.no_data == "Wait" or not waited_for or silence < analysis.no_data_after:
+        return None
+    why = f"nothing was counted for {_written(analysis.no_data_after)}"
+    if analysis.no_data == "RollBack":
+        return _go_back(plan, state, candidate, Reason.NO_DATA, why, now)
+    return _wait(state, candidate, Phase.PAUSED, why)
+
+
+def _late(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Decision | None:
+    """The decision on a candidate whose evidence took too long."""
+    if not _is_overdue(plan, candidate, now):
+        return None
+    told = any(
+        entry.reason is Reason.PROGRESS_DEADLINE_EXCEEDED and entry.at >= candidate.clock_from
+        for entry in state.history
+        if entry.revision.digest == candidate.revision.digest
+    )
+    waits = candidate.weight == 0 or candidate.verdict.result is Result.WAITING
+    if not told and not waits:
+        return None  # the evidence is in; it was only looked at late
+    why = f"no verdict within {_written(plan.progress_deadline)}: {candidate.verdict.message}"
+    reason = Reason.PROGRESS_DEADLINE_EXCEEDED
+    if plan.on_deadline == "RollBack":
+        return _go_back(plan, state, candidate, reason, why, now)
+    held = _wait(state, candidate, Phase.DEGRADED, why)
+    if told:
+        return held
+    return _record(plan, held.state, Entry(candidate.revision, reason, held.state.message, now))
+
+
+def _is_overdue(plan: Plan, candidate: Candidate, now: datetime) -> bool:
+    until = candidate.clock_stopped_at or now
+    return (
+        plan.progress_deadline is not None
+        and until - candidate.clock_from >= plan.progress_deadline
+    )
+
+
 def _paused(
-    plan: Plan, state: State, candidate: Candidate, step: Pause, now: datetime
+    state: State, plan: Plan, candidate: Candidate, step: Pause, now: datetime
 ) -> Decision | None:
     """The decision to go on waiting in a pause, or None where it is over."""
     if step.duration is None:
         if plan.approves(candidate.revision):
             return None
         return Decision(_awaiting(replace(state, candidate=candidate), candidate.revision))
-    left = candidate.step_started_at + step.duration - now
-    if left <= timedelta(0):
+    if now >= candidate.step_started_at + step.duration:
         return None
-    return _wait(state, candidate, Phase.PAUSED, f"paused for {_written(step.duration)}", left)
+    return _wait(state, candidate, Phase.PAUSED, f"paused for {_written(step.duration)}")
 
 
 def _enter(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Decision:
@@ -188,7 +422,7 @@ def _enter(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Dec
     step = plan.steps[candidate.step]
     if isinstance(step, Pause):
         entered = replace(candidate, step_started_at=now)
-        paused = _paused(plan, state, entered, step, now)
+        paused = _paused(state, plan, entered, step, now)
         return paused or _enter(plan, state, replace(entered, step=entered.step + 1), now)
     if step.weight <= candidate.weight:  # the steps were edited meanwhile: it has that share
         return _enter(plan, state, replace(candidate, step=candidate.step + 1), now)
@@ -203,16 +437,21 @@ def _raise(
     plan: Plan, state: State, candidate: Candidate, step: SetWeight, now: datetime
 ) -> Decision:
     """Set the weight of a step; from here on evidence is counted anew."""
-    share = f"{step.weight / 100:g} %"
     grounds = candidate.verdict.message if candidate.weight else "the first step"
     recorded = _record(
         plan,
         replace(state, epoch=state.epoch + 1),
-        Entry(candidate.revision, Reason.WEIGHT_RAISED, f"{share}: {grounds}", now),
+        Entry(candidate.revision, Reason.WEIGHT_RAISED, f"{_percent(step.weight)}: {grounds}", now),
     )
-    raised = _with_verdict(
-        plan, replace(candidate, weight=step.weight, step_started_at=now, evidence={})
+    raised = replace(
+        counted_anew(candidate),
+        weight=step.weight,
+        step_started_at=now,
+        clock_from=now,
+        clock_stopped_at=None,
+        heard_at=now,
     )
+    raised = _with_verdict(plan, raised)
     following = plan.steps[candidate.step + 1 : candidate.step + 2]
     if following and isinstance(following[0], Pause):
         decision = _enter(plan, recorded.state, replace(raised, step=raised.step + 1), now)
@@ -221,30 +460,27 @@ def _raise(
     return replace(decision, events=(*recorded.events, *decision.events))
 
 
-def _judged(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Decision | None:
-    """The decision to go back, where the evidence says so."""
-    verdict = _with_verdict(plan, candidate).verdict
-    if verdict.result is not Result.ROLL_BACK:
-        return None
-    return _go_back(plan, state, candidate, verdict, now)
+def _go_back_on(
+    verdict: Verdict, plan: Plan, state: State, candidate: Candidate, now: datetime
+) -> Decision:
+    reason = verdict.reason or Reason.HIT_RATE_BELOW_FLOOR
+    return _go_back(plan, state, candidate, reason, verdict.message, now)
 
 
 def _go_back(
-    plan: Plan, state: State, candidate: Candidate, verdict: Verdict, now: datetime
+    plan: Plan, state: State, candidate: Candidate, reason: Reason, why: str, now: datetime
 ) -> Decision:
     """Take the candidate out of the route: everyone gets the stable revision again."""
-    message = f"{candidate.revision.version} went back: {verdict.message}"
+    message = f"{candidate.revision.version} went back: {why}"
     return _record(
         plan,
         replace(
-            state,
+            _without(state, now),
             phase=Phase.ROLLED_BACK,
             message=message,
-            candidate=None,
-            epoch=state.epoch + 1,
             rolled_back=RolledBack(candidate.revision, plan.retry, message, now),
         ),
-        Entry(candidate.revision, Reason.HIT_RATE_BELOW_FLOOR, message, now),
+        Entry(candidate.revision, reason, message, now, retry=plan.retry),
     )
 
 
@@ -252,17 +488,30 @@ def _retire(plan: Plan, state: State, reason: Reason, message: str, now: datetim
     """Drop the candidate, where there is one, without a verdict on it."""
     if state.candidate is None:
         return Decision(state)
-    return _record(
-        plan,
-        replace(state, candidate=None, epoch=state.epoch + 1),
-        Entry(state.candidate.revision, reason, message, now),
-    )
+    entry = Entry(state.candidate.revision, reason, message, now)
+    return _record(plan, _without(state, now), entry)
+
+
+def _without(state: State, now: datetime) -> State:
+    """The state without its candidate; one that had a share must leave running conversations."""
+    epoch = state.epoch + 1
+    had_share = state.candidate is not None and state.candidate.weight > 0
+    withdrawn = Withdrawn(epoch, now) if had_share else state.withdrawn
+    return replace(state, candidate=None, epoch=epoch, withdrawn=withdrawn)
 
 
 def _promote(
     plan: Plan, state: State, revision: Revision, reason: Reason, grounds: str, now: datetime
 ) -> Decision:
     message = f"{revision.version} is served to everyone"
+    tried = state.candidate.revision if state.candidate is not None else None
+    had_all = state.stable is None and tried == revision  # a first version that proved itself
+    epoch = state.epoch if had_all else state.epoch + 1
+    if reason is Reason.RETURNED:  # what is gone back from is left at once, as in an abort
+        retained = tuple(i for i in state.retained if i.revision.digest != revision.digest)
+        withdrawn: Withdrawn | None = Withdrawn(epoch, now)
+    else:
+        retained, withdrawn = retained_after(plan, state, revision, now), state.withdrawn
     return _record(
         plan,
         replace(
@@ -273,7 +522,9 @@ def _promote(
             promoted_at=now,
             candidate=None,
             rolled_back=None,
-            epoch=state.epoch + 1,
+            retained=retained,
+            withdrawn=withdrawn,
+            epoch=epoch,
         ),
         Entry(revision, reason, f"{message}: {grounds}", now),
     )
@@ -287,29 +538,32 @@ def _awaiting(state: State, revision: Revision) -> State:
     )
 
 
-def _wait(
-    state: State,
-    candidate: Candidate,
-    phase: Phase,
-    why: str,
-    look_again: timedelta | None = None,
-) -> Decision:
-    share = f"{candidate.weight / 100:g} %"
-    message = f"{candidate.revision.version} at {share}: {why}"
-    return Decision(
-        replace(state, phase=phase, message=message, candidate=candidate), look_again=look_again
-    )
+def _wait(state: State, candidate: Candidate, phase: Phase, why: str) -> Decision:
+    message = f"{candidate.revision.version} at {_percent(candidate.weight)}: {why}"
+    return Decision(replace(state, phase=phase, message=message, candidate=candidate))
 
 
 def _with_verdict(plan: Plan, candidate: Candidate) -> Candidate:
-    verdict = judge(
-        candidate.evidence, min_hit_rate=plan.min_hit_rate, min_requests=plan.min_requests
+    """The candidate as the judge sees it; without a share there is nothing to judge."""
+    if candidate.weight == 0:
+        return replace(candidate, verdict=NOT_JUDGED)
+    weights = sum(isinstance(step, SetWeight) for step in plan.steps)
+    verdict: Verdict = judge(
+        candidate, analysis_of(plan, candidate), models=plan.models, weights=max(1, weights)
     )
     return replace(candidate, verdict=verdict)
 
 
-def _written(duration: timedelta) -> str:
-    seconds = duration.total_seconds()
+def _step(plan: Plan, candidate: Candidate) -> SetWeight | Pause | None:
+    return plan.steps[candidate.step] if candidate.step < len(plan.steps) else None
+
+
+def _percent(weight: int) -> str:
+    return f"{weight / 100:g} %"
+
+
+def _written(duration: timedelta | None) -> str:
+    seconds = duration.total_seconds() if duration is not None else 0
     return f"{seconds:g} s" if seconds < 120 else f"{seconds / 60:g} min"  # noqa: PLR2004 - minutes
 
 
@@ -317,10 +571,3 @@ def _record(plan: Plan, state: State, entry: Entry) -> Decision:
     """Put an entry into the bounded history and among the events."""
     history = (*state.history, entry)[-plan.history_limit :] if plan.history_limit else ()
     return Decision(replace(state, history=history), events=(entry,))
-
-
-def _add(plan: Plan, evidence: Evidence, observed: Evidence) -> Mapping[str, Counts]:
-    return {
-        model: evidence.get(model, Counts()) + observed.get(model, Counts())
-        for model in sorted({*evidence, *observed} & set(plan.models))
-    }

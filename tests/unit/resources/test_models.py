@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from headwater.contract.digest import Digest
 from headwater.resources import CacheWarmer, PromptPrefix
-from headwater.resources.prefix import LabelSelector, PromptPrefixStatus
+from headwater.resources.prefix import LabelSelector
 from headwater.resources.schema import MESSAGE_LIMIT
+from headwater.resources.status import PromptPrefixStatus
 from headwater.resources.warmer import CacheWarmerStatus
 
 DIGEST = "sha256:" + "0" * 64
@@ -29,6 +30,15 @@ PREFIX: dict[str, Any] = {
         "ofALaterRelease": True,
     },
 }
+COUNTED = {
+    "hits": 3,
+    "misses": 0,
+    "errors": 0,
+    "answers": 5,
+    "costMicros": 0,
+    "firstBytes": 0,
+    "firstByteMs": 0,
+}
 STATUS: dict[str, Any] = {
     "observedGeneration": 2,
     "phase": "Progressing",
@@ -43,15 +53,43 @@ STATUS: dict[str, Any] = {
         "step": 1,
         "startedAt": NOW,
         "stepStartedAt": NOW,
+        "clockFrom": NOW,
+        "clockStoppedAt": NOW,
+        "heardAt": NOW,
+        "retry": 0,
         "verdict": {"result": "Waiting", "reason": "3 of 50 requests.", "at": NOW},
-        "evidence": [{"model": "claude-opus-5", "hits": 3, "misses": 0, "errors": 0}],
+        "evidence": [
+            {
+                "model": "claude-opus-5",
+                **COUNTED,
+                "stable": COUNTED,
+                "windows": {
+                    "cost": 2,
+                    "costWorse": 1,
+                    "latency": 2,
+                    "latencyWorse": 0,
+                    "candidateFrom": COUNTED,
+                    "stableFrom": COUNTED,
+                },
+            }
+        ],
+        "queries": [{"name": "quality", "failures": 0, "value": "0.5", "problem": "", "at": NOW}],
     },
     "rolledBack": {"version": "v0", "digest": DIGEST, "retry": 0, "reason": "misses", "at": NOW},
+    "retained": [{"version": "v0", "digest": DIGEST, "until": NOW}],
+    "withdrawn": {"epoch": 3, "at": NOW},
     "history": [
-        {"version": "v1", "digest": DIGEST, "event": "Promoted", "reason": "first", "at": NOW}
+        {
+            "version": "v1",
+            "digest": DIGEST,
+            "event": "NoData",
+            "reason": "silence",
+            "at": NOW,
+            "retry": 0,
+        }
     ],
     "published": [{"version": "v1", "digest": DIGEST}],
-    "consumers": {"namespaces": 2},
+    "consumers": {"namespaces": 2, "pods": 7},
     "hitRate": "98%",
     "conditions": [
         {

@@ -7,10 +7,12 @@ from headwater.contract.digest import Digest
 from headwater.contract.route import Revision, Weight
 from headwater.rollout.decide import decide
 from headwater.rollout.state import (
+    Analysis,
     Candidate,
     Counts,
     Decision,
     Evidence,
+    Observed,
     Pause,
     Plan,
     RolledBack,
@@ -25,9 +27,9 @@ OPUS, HAIKU = "claude-opus-5", "claude-haiku-4-5"
 
 V1, V2, V3 = (Revision(name, Digest.of(name.encode())) for name in ("v1", "v2", "v3"))
 
-GOOD = {OPUS: Counts(hits=19, misses=1)}
-"""Enough for a verdict, and above the floor of 0.9."""
-BAD = {OPUS: Counts(hits=10, misses=10)}
+GOOD = {OPUS: Counts(hits=99, misses=1)}
+"""Enough to be sure that the rate is above the floor of 0.9."""
+BAD = {OPUS: Counts(hits=10, misses=40)}
 FEW = {OPUS: Counts(hits=5)}
 NONE: Evidence = {}
 
@@ -45,14 +47,23 @@ STEPS: tuple[Step, ...] = (weight(10), weight(50))
 
 
 def plan(declared: Revision | None, **facts: Any) -> Plan:
-    """A canary of 10 % and 50 %, judged on 20 requests against a floor of 0.9."""
+    """A canary of 10 % and 50 %, without a deadline, judged by what opus shows.
+
+    Facts that an `Analysis` has go there.
+    """
+    limits = {name: facts.pop(name) for name in [*facts] if hasattr(Analysis(), name)}
     defaults: dict[str, Any] = {
         "models": (OPUS, HAIKU),
         "steps": STEPS,
-        "min_hit_rate": 0.9,
-        "min_requests": 20,
+        "progress_deadline": None,
+        "analysis": Analysis(**({"min_requests": 20, "unused_models": "Ignore"} | limits)),
     }
     return Plan(declared=declared, **(defaults | facts))
+
+
+def seen(evidence: Evidence = NONE, **facts: Any) -> Observed:
+    """What was observed: counts of the candidate, for the most part."""
+    return Observed(candidate=evidence, **facts)
 
 
 def serving(revision: Revision, **facts: Any) -> State:
@@ -67,16 +78,20 @@ def trying(
     evidence: Evidence = NONE,
     **facts: Any,
 ) -> State:
-    """v1 is stable, and `revision` has been at this weight since START."""
+    """v1 is stable, and `revision` has been at this weight since START.
+
+    Facts that a `Candidate` has go there.
+    """
+    own = {name: facts.pop(name) for name in [*facts] if name in Candidate.__slots__}
+    times = dict.fromkeys(("started_at", "step_started_at", "clock_from", "heard_at"), START)
     candidate = Candidate(
         revision=revision,
         step=step,
         weight=Weight.percent(percent),
-        started_at=START,
-        step_started_at=START,
         evidence=evidence,
+        **(times | own),
     )
-    return State(epoch=3, stable=V1, promoted_at=START, candidate=candidate, **facts)
+    return State(**({"epoch": 3, "stable": V1, "promoted_at": START} | facts), candidate=candidate)
 
 
 def went_back(revision: Revision, retry: int = 0) -> State:
@@ -88,7 +103,7 @@ def went_back(revision: Revision, retry: int = 0) -> State:
 def route(state: State) -> str:
     """The route as people say it: `v1`, or `v1, v2 at 10%`; `-` where nothing is served."""
     if state.stable is None:
-        return "-"
+        return state.candidate.revision.version if state.candidate else "-"
     if state.candidate is None:
         return state.stable.version
     candidate = state.candidate
@@ -97,4 +112,4 @@ def route(state: State) -> str:
 
 def again(given: Plan, decision: Decision, now: datetime) -> Decision:
     """Decide once more, with nothing new."""
-    return decide(given, decision.state, NONE, now)
+    return decide(given, decision.state, Observed(), now)
