@@ -7,8 +7,8 @@ name and trusts nothing else.
 
 import gzip
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import msgspec
@@ -71,6 +71,8 @@ class _RouteDocument(msgspec.Struct, rename="camel"):
     candidate: _CandidateDocument | None = None
     tokens: dict[str, dict[str, int]] = {}
     kept_warm: list[_WarmDocument] = []
+    retained: list[_RevisionDocument] | msgspec.UnsetType = msgspec.UNSET
+    """Not written where there are none, so that such a route is to the byte what it used to be."""
 
 
 def encode(bundle: Bundle) -> dict[str, bytes]:
@@ -88,6 +90,35 @@ def encode(bundle: Bundle) -> dict[str, bytes]:
     if size > SIZE_LIMIT:
         raise BundleTooLargeError(size, SIZE_LIMIT)
     return files
+
+
+def fit(bundle: Bundle) -> Bundle:
+    """The bundle without the retained revisions that have no room, the last ones going first.
+
+    What new conversations get is never dropped: without room for that, `encode` refuses.
+
+    Raises:
+        BundleError: a revision of the route has no bytes, or bytes that do not verify.
+    """
+    contracts = bundle.contracts
+    sizes = {
+        revision.digest: len(encode_contract(revision.digest, contracts.get(revision.digest))[1])
+        for revision in bundle.route.revisions
+    }
+
+    def fits(route: Route) -> bool:
+        held = sum(sizes[revision.digest] for revision in route.revisions)
+        return len(encode_route(route)) + held <= SIZE_LIMIT
+
+    *longer, bare = shortened(bundle.route)
+    route = next(filter(fits, longer), bare)
+    return Bundle(route, {held.digest: contracts[held.digest] for held in route.revisions})
+
+
+def shortened(route: Route) -> Iterator[Route]:
+    """What `fit` may make of a route, itself first: each time one retained revision less."""
+    for count in range(len(route.retained), -1, -1):
+        yield replace(route, retained=route.retained[:count])
 
 
 def encode_contract(digest: Digest, canonical: bytes | None) -> tuple[str, bytes]:
@@ -130,6 +161,10 @@ def encode_route(route: Route) -> bytes:
         kept_warm=[
             _WarmDocument(str(lane.digest), lane.model, lane.credential) for lane in route.kept_warm
         ],
+        retained=[
+            _RevisionDocument(revision.version, str(revision.digest)) for revision in route.retained
+        ]
+        or msgspec.UNSET,
     )
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
@@ -226,5 +261,9 @@ def _route(document: _RouteDocument) -> Route:
         kept_warm=tuple(
             WarmLane(Digest(lane.digest), lane.model, lane.credential)
             for lane in document.kept_warm
+        ),
+        retained=tuple(
+            Revision(revision.version, Digest(revision.digest))
+            for revision in document.retained or ()
         ),
     )

@@ -75,11 +75,30 @@ class Route:
     tokens: dict[Digest, dict[str, int]] = field(default_factory=dict)
     """Contract tokens as the provider counted them, by digest and model; absent where unknown."""
     kept_warm: tuple[WarmLane, ...] = ()
+    retained: tuple[Revision, ...] = ()
+    """Former stable revisions, the latest first: no new conversation gets them, one on them stays.
+    """
+
+    def __post_init__(self) -> None:
+        """Check that a retained revision is nothing else besides.
+
+        Raises:
+            ValueError: its digest is also that of the stable revision or of the candidate.
+        """
+        offered = {revision.digest for revision in self.offered}
+        for revision in self.retained:
+            if revision.digest in offered:
+                raise ValueError(f"{revision.digest} is retained, and offered to new conversations")
+
+    @property
+    def offered(self) -> tuple[Revision, ...]:
+        """The revisions that new conversations may get, the stable one first."""
+        return (self.stable,) if self.candidate is None else (self.stable, self.candidate)
 
     @property
     def revisions(self) -> tuple[Revision, ...]:
         """Every revision whose bytes the bundle must hold, the stable one first."""
-        return (self.stable,) if self.candidate is None else (self.stable, self.candidate)
+        return (*self.offered, *self.retained)
 
 
 def pick(route: Route, conversation: str) -> Revision:

@@ -227,7 +227,10 @@ class _State(Collector):
             named,
             {labels: float(route.epoch)},
         )
-        roles = zip(("stable", "candidate"), route.revisions, strict=False)
+        roles = [
+            *zip(("stable", "candidate"), route.offered, strict=False),
+            *(("retained", revision) for revision in route.retained),
+        ]
         yield _gauge(
             "headwater_bundle_info",
             "The revisions of the bundle that is served",

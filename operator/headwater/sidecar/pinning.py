@@ -1,8 +1,9 @@
 """Keeps a conversation on its revision while its cached history can still be warm.
 
-Another prefix in mid-conversation would throw that history away. A pin ends with the TTL, or
-when its revision gets no traffic any more, because an abort must reach running conversations.
-Without I/O and without a clock.
+Another prefix in mid-conversation would throw that history away. A pin ends with the TTL. It
+ends at once when its revision is aborted, because an abort must reach running conversations; a
+promotion lets them stay on the former revision for as long as that is retained. Without I/O and
+without a clock.
 """
 
 import hashlib
@@ -42,8 +43,5 @@ class Pins:
         digest, used = self._pins.get(key, (None, now))
         if now - used > ttl:
             return None
-        if digest == route.stable.digest:
-            return route.stable
-        if route.candidate is not None and digest == route.candidate.digest and route.weight > 0:
-            return route.candidate
-        return None
+        held = route.revisions if route.weight > 0 else (route.stable, *route.retained)
+        return next((revision for revision in held if revision.digest == digest), None)

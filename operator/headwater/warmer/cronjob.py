@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from headwater.cluster.labels import MANAGED_BY_LABEL, ROLE_LABEL
 from headwater.contract.content import TTL
 from headwater.resources.schema import API_VERSION
 from headwater.resources.warmer import CacheWarmer, Credential
@@ -17,8 +18,6 @@ from headwater.warmer.schedule import START_UP, auto
 
 Object = dict[str, Any]
 
-MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
-ROLE_LABEL: Final = "headwater.dev/role"
 ROLE: Final = "warm"
 WARMER_LABEL: Final = "headwater.dev/warmer"
 

@@ -73,7 +73,7 @@ async def warm(
         BundleError: a contract of a format that this release does not know.
     """
     route = run.bundle.route
-    revisions = route.revisions if run.revisions == "StableAndCandidate" else (route.stable,)
+    revisions = route.offered if run.revisions == "StableAndCandidate" else (route.stable,)
     warming = _Warming(
         run=run,
         contracts=[prepare(run.bundle.contracts[revision.digest]) for revision in revisions],

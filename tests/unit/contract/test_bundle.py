@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,22 @@ from headwater.contract.route import Revision, Route, WarmLane, Weight, salt_for
 
 def contract(text: str) -> bytes:
     return canonical_bytes(content(tools=[], system=[{"text": text}], ttl="5m"))
+
+
+def noise(size: int, seed: int) -> bytes:
+    """A contract whose file, which gzip makes of `size` random bytes in hex, is a little larger."""
+    return contract(random.Random(seed).randbytes(size).hex())
+
+
+def promoted(stable: bytes, *retained: bytes, candidate: bytes | None = None) -> Bundle:
+    """A bundle that retains former contracts, the latest first."""
+    offered = [stable] if candidate is None else [stable, candidate]
+    whole = made(*offered)
+    former = tuple(Revision(f"former-{n}", Digest.of(data)) for n, data in enumerate(retained))
+    return Bundle(
+        replace(whole.route, retained=former),
+        {**whole.contracts, **{Digest.of(data): data for data in retained}},
+    )
 
 
 def made(*contracts: bytes, weight: int = 500) -> Bundle:
@@ -42,6 +59,7 @@ def made(*contracts: bytes, weight: int = 500) -> Bundle:
 
 
 digests = st.binary(max_size=8).map(Digest.of)
+retained_digests = st.binary(min_size=9, max_size=12).map(Digest.of)
 names = st.text(min_size=1, max_size=20)
 routes = st.builds(
     Route,
@@ -66,6 +84,7 @@ routes = st.builds(
     weight=st.integers(0, 10_000).map(Weight),
     models=st.lists(names, max_size=3).map(tuple),
     ttl=st.sampled_from(["5m", "1h"]),
+    retained=st.lists(st.builds(Revision, names, retained_digests), max_size=2).map(tuple),
 )
 
 
@@ -84,6 +103,45 @@ def test_a_bundle_is_read_as_it_was_written(stable: str, candidate: str) -> None
     files = bundle.encode(wanted)
     assert bundle.decode(files) == wanted
     assert bundle.encode(bundle.decode(files)) == files
+
+
+def test_a_retained_revision_is_read_with_its_bytes() -> None:
+    """And a route without any is written as it was before there were any."""
+    wanted = promoted(contract("two"), contract("one"), contract("zero"))
+    files = bundle.encode(wanted)
+    assert bundle.decode(files) == wanted
+    assert len(files) == 4
+    assert b"retained" not in bundle.encode_route(made(contract("two")).route)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept"),
+    [
+        ([], 0),
+        ([150_000, 150_000, 150_000], 3),
+        ([150_000, 150_000, 400_000], 2),
+        ([150_000, 600_000, 10_000], 1),
+        ([800_000, 10_000], 0),
+    ],
+)
+def test_retained_revisions_without_room_are_dropped_from_the_end(
+    sizes: list[int], kept: int
+) -> None:
+    """The oldest first, and all that are older than one that goes; what is offered stays."""
+    retained = [noise(size, seed) for seed, size in enumerate(sizes)]
+    whole = promoted(noise(150_000, 10), *retained, candidate=noise(150_000, 11))
+    fitted = bundle.fit(whole)
+    assert fitted.route == replace(whole.route, retained=whole.route.retained[:kept])
+    assert bundle.decode(bundle.encode(fitted)) == fitted
+    assert fitted.route in bundle.shortened(whole.route)
+    assert bundle.fit(fitted) == fitted
+
+
+def test_a_stable_contract_without_room_is_still_refused() -> None:
+    """Dropping what is retained does not hide that."""
+    fitted = bundle.fit(promoted(noise(1_500_000, 1), contract("former")))
+    with pytest.raises(BundleTooLargeError):
+        bundle.encode(fitted)
 
 
 def test_every_flipped_byte_of_a_contract_is_refused() -> None:
@@ -136,9 +194,8 @@ def test_contracts_are_compressed_above_64_kib() -> None:
 
 def test_a_bundle_that_fits_no_config_map_says_both_figures() -> None:
     """The size after compression, and the limit: an author has to know how far off it is."""
-    noise = random.Random(1).randbytes(1_500_000).hex()
     with pytest.raises(BundleTooLargeError) as refused:
-        bundle.encode(made(contract(noise)))
+        bundle.encode(made(noise(1_500_000, 1)))
     assert refused.value.limit == 1_048_576 < refused.value.size
     assert f"{refused.value.size:,}" in str(refused.value)
     assert "1,048,576" in str(refused.value)
@@ -179,6 +236,10 @@ def changed(field: str, value: Any) -> bytes:
         (
             changed("candidate", {"version": "v2", "digest": Digest.of(b""), "weight": 10_001}),
             "a weight is 0 to 10000",
+        ),
+        (
+            changed("retained", [{"version": "v1", "digest": Digest.of(contract("a"))}]),
+            "is retained, and offered",
         ),
     ],
 )

@@ -28,6 +28,7 @@ ROUTE = Route(
     models=("claude-opus-5",),
     ttl="5m",
 )
+FORMER = Revision("v0", Digest.of(b"zero"))
 weights = st.integers(0, Weight.WHOLE).map(Weight)
 
 
@@ -47,6 +48,31 @@ def test_nobody_has_the_candidate_at_0_and_all_have_it_at_100_percent(conversati
     assert pick(replace(ROUTE, weight=Weight(0)), conversation) == STABLE
     assert pick(replace(ROUTE, weight=Weight(Weight.WHOLE)), conversation) == CANDIDATE
     assert pick(replace(ROUTE, candidate=None), conversation) == STABLE
+
+
+@given(conversation=st.text(), weight=weights, candidate=st.sampled_from([None, CANDIDATE]))
+def test_a_retained_revision_changes_no_draw(
+    conversation: str, weight: Weight, candidate: Revision | None
+) -> None:
+    """So no new conversation ever gets it."""
+    route = replace(ROUTE, candidate=candidate, weight=weight)
+    retaining = replace(route, retained=(FORMER,))
+    assert pick(retaining, conversation) == pick(route, conversation) != FORMER
+
+
+def test_a_route_names_what_it_offers_and_what_it_retains() -> None:
+    """The stable revision first; the bundle holds the bytes of all."""
+    route = replace(ROUTE, retained=(FORMER,))
+    assert route.offered == (STABLE, CANDIDATE)
+    assert route.revisions == (STABLE, CANDIDATE, FORMER)
+    assert replace(route, candidate=None).revisions == (STABLE, FORMER)
+
+
+@pytest.mark.parametrize("offered", [STABLE, CANDIDATE])
+def test_what_is_offered_is_not_retained_as_well(offered: Revision) -> None:
+    """Else an aborted candidate would keep its conversations; a version label changes nothing."""
+    with pytest.raises(ValueError, match="is retained, and offered to new conversations"):
+        replace(ROUTE, retained=(FORMER, replace(offered, version="again")))
 
 
 @pytest.mark.parametrize("percent", [1, 5, 50, 95])

@@ -69,11 +69,13 @@ def test_every_vector_has_a_digest_of_its_own() -> None:
 
 @pytest.mark.parametrize("vector", BUNDLES["bundles"], ids=named)
 def test_a_bundle_of_the_vectors_is_read(vector: dict[str, Any]) -> None:
-    """It verifies, and has the bytes of both revisions."""
+    """It verifies, and has the bytes of every revision."""
     read = bundle.decode({name: base64.b64decode(data) for name, data in vector["files"].items()})
     assert read.route.stable.digest == vector["stable"]
     candidate = read.route.candidate
     assert (candidate and candidate.digest) == vector["candidate"]
+    assert [revision.digest for revision in read.route.retained] == vector["retained"]
+    assert set(read.contracts) == {revision.digest for revision in read.route.revisions}
     for digest, canonical in read.contracts.items():
         assert digest == "sha256:" + hashlib.sha256(canonical).hexdigest()
 

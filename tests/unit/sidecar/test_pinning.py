@@ -2,21 +2,24 @@
 
 from dataclasses import replace
 
-from headwater.contract.route import Weight, pick
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.contract.route import Route, Weight, pick
 from headwater.sidecar.pinning import Pins
 from tests.unit.sidecar import bundles
 
 BEFORE = bundles.make("v1").route
 CANARY = bundles.make("v1", "v2", weight=5_000).route
 ABORTED = replace(CANARY, weight=Weight(0))
+V1, V2 = CANARY.offered
 PROMOTED = bundles.make("v2").route
+RETAINING = replace(PROMOTED, retained=(V1,))
 ON_V2 = next(str(n) for n in range(100) if pick(CANARY, str(n)).version == "v2")
 ON_V1 = next(str(n) for n in range(100) if pick(CANARY, str(n)).version == "v1")
 
 
-def version(pins: Pins, route: object, conversation: str, now: float) -> str:
-    assert route in (BEFORE, CANARY, ABORTED, PROMOTED)
-    assert isinstance(route, type(BEFORE))
+def version(pins: Pins, route: Route, conversation: str, now: float) -> str:
     return pins.choose(route, conversation, ttl=300, now=now).version
 
 
@@ -50,6 +53,47 @@ def test_promotion_moves_the_conversations_of_what_is_gone() -> None:
     pins = Pins()
     assert version(pins, CANARY, ON_V1, 0) == "v1"
     assert version(pins, PROMOTED, ON_V1, 1) == "v2"
+
+
+def test_a_conversation_stays_on_a_retained_revision() -> None:
+    """Its history is cached behind v1; only new conversations are given v2."""
+    pins = Pins()
+    assert version(pins, CANARY, ON_V1, 0) == "v1"
+    assert version(pins, RETAINING, ON_V1, 1) == "v1"
+    assert version(pins, RETAINING, "new", 1) == "v2"
+
+
+def test_a_conversation_of_the_promoted_candidate_stays_on_it() -> None:
+    """Whatever it is called in the route."""
+    pins = Pins()
+    assert version(pins, CANARY, ON_V2, 0) == "v2"
+    assert version(pins, RETAINING, ON_V2, 1) == "v2"
+
+
+def test_an_abort_after_a_promotion_leaves_retained_conversations_alone() -> None:
+    """The next candidate goes; what it was compared with, and what came before, stay."""
+    pins = Pins()
+    v3 = replace(V2, version="v3", digest=bundles.make("v3").route.stable.digest)
+    aborted = replace(RETAINING, candidate=v3)
+    assert version(pins, CANARY, ON_V1, 0) == "v1"
+    assert version(pins, replace(aborted, weight=Weight.percent(100)), "new", 1) == "v3"
+    assert version(pins, aborted, "new", 2) == "v2"
+    assert version(pins, aborted, ON_V1, 2) == "v1"
+
+
+@given(gaps=st.lists(st.integers(0, 600), min_size=1), dropped=st.integers(0, 20))
+def test_a_pin_on_a_retained_revision_lasts_while_it_is_warm_and_held(
+    gaps: list[int], dropped: int
+) -> None:
+    """Turn after turn: it ends with the first gap over the TTL or with the bytes, for good."""
+    pins, now, warm = Pins(), 0, True
+    assert version(pins, BEFORE, "conversation", now) == "v1"
+    for turn, gap in enumerate(gaps):
+        held = turn < dropped
+        warm = warm and held and gap <= 300
+        now += gap
+        route = RETAINING if held else PROMOTED
+        assert version(pins, route, "conversation", now) == ("v1" if warm else "v2")
 
 
 def test_memory_is_bounded_and_keeps_the_latest() -> None:
