@@ -2,14 +2,22 @@
 
 Pure. A process's counters start at zero when it starts, and vanish with it; what was counted
 of it stays counted. What a process had counted before it was first seen belongs to a time
-that somebody else recorded, unless the process is younger than the ledger.
+that somebody else recorded, unless the process is younger than the ledger. Where that is not
+certain, counts are left out: evidence that is missing makes a rollout slower, evidence that
+is counted twice would make it wrong.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from headwater.rollout.state import Counts
+
+_REMEMBERED_FOR: Final = timedelta(hours=1)
+_REMEMBERED: Final = 20_000
+"""Processes; those that were not read for the longest time are forgotten first."""
+_NOTHING: Final = Counts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One reading of one process: its start, and its counters by series."""
+    """One reading of one process: its start, and its counters by series.
+
+    A target is a place where one process at a time is read: a pod, an address.
+    """
 
     target: str
     started_at: datetime
@@ -36,54 +47,80 @@ class Sample:
 
 
 @dataclass(slots=True)
-class _Seen:
-    started_at: datetime
-    counts: dict[Series, Counts] = field(default_factory=dict)
+class _Process:
+    counts: dict[Series, Counts]
+    read_at: datetime
+
+
+@dataclass(slots=True)
+class _Revision:
+    used_at: datetime
+    counts: dict[str, Counts] = field(default_factory=dict)
 
 
 class Ledger:
-    """Totals by series since `opened_at`."""
+    """Totals of each revision by model since `opened_at`."""
 
     def __init__(self, opened_at: datetime) -> None:
         """Open an empty ledger."""
-        self._opened_at = opened_at
-        self._seen: dict[str, _Seen] = {}
-        self._totals: dict[Series, Counts] = {}
+        self.opened_at = opened_at
+        self._counts_whole_from = opened_at
+        self._processes: dict[tuple[str, datetime], _Process] = {}
+        """By target and start, those that were read last at the end."""
+        self._revisions: dict[tuple[str, str], _Revision] = {}
 
-    def record(self, sample: Sample) -> set[str]:
+    def record(self, sample: Sample, now: datetime) -> set[str]:
         """Add what is new in a sample; returns the prefixes for which anything was."""
-        seen = self._seen.get(sample.target)
-        if seen is None or seen.started_at != sample.started_at:
-            young = seen is not None or sample.started_at >= self._opened_at
-            seen = _Seen(sample.started_at, {} if young else dict(sample.counts))
-            self._seen[sample.target] = seen
+        identity = sample.target, sample.started_at
+        process = self._processes.pop(identity, None)
+        if process is None:
+            young = self._counts_whole_from <= sample.started_at <= now
+            process = _Process({} if young else dict(sample.counts), now)
+        process.read_at = now
+        self._processes[identity] = process
         changed = set()
         for series, counts in sample.counts.items():
-            before = seen.counts.get(series, Counts())
-            after = seen.counts[series] = _most(before, counts)
+            before = process.counts.get(series, _NOTHING)
+            if counts == before:
+                continue
+            after = process.counts[series] = _most(before, counts)
             if after != before:
-                self._totals[series] = self._totals.get(series, Counts()) + (after - before)
+                self._add(series, after - before, now)
                 changed.add(series.prefix)
         return changed
 
-    def forget_except(self, targets: Iterable[str]) -> None:
-        """Drop the memory of processes that are gone; their totals stay."""
-        alive = set(targets)
-        self._seen = {target: seen for target, seen in self._seen.items() if target in alive}
+    def _add(self, series: Series, gained: Counts, now: datetime) -> None:
+        revision = self._revisions.setdefault((series.prefix, series.digest), _Revision(now))
+        revision.used_at = now
+        known = revision.counts.get(series.model, _NOTHING)
+        revision.counts[series.model] = known + gained
+
+    def forget(self, now: datetime) -> None:
+        """Drop the memory of processes that were not read for an hour; their totals stay.
+
+        One of them that comes back all the same is not counted whole: neither it nor any other
+        that started before it did.
+        """
+        while self._processes:
+            identity, process = next(iter(self._processes.items()))
+            if now - process.read_at <= _REMEMBERED_FOR and len(self._processes) <= _REMEMBERED:
+                return
+            del self._processes[identity]
+            _, started_at = identity
+            after = min(started_at + timedelta(microseconds=1), now)  # a start to come is a lie
+            self._counts_whole_from = max(self._counts_whole_from, after)
 
     def totals(self, prefix: str, digest: str) -> dict[str, Counts]:
         """Counts by model of one revision; `digest` is its first 12 hex characters."""
-        return {
-            series.model: counts
-            for series, counts in self._totals.items()
-            if series.prefix == prefix and series.digest == digest
-        }
+        revision = self._revisions.get((prefix, digest))
+        return dict(revision.counts) if revision is not None else {}
+
+    def used_at(self, prefix: str, digest: str) -> datetime | None:
+        """When a count of a revision last grew; None where none has since the opening."""
+        revision = self._revisions.get((prefix, digest))
+        return revision.used_at if revision is not None else None
 
 
 def _most(before: Counts, after: Counts) -> Counts:
     """The furthest that one process's counters came: one that fell in the same process lies."""
-    return Counts(
-        max(before.hits, after.hits),
-        max(before.misses, after.misses),
-        max(before.errors, after.errors),
-    )
+    return Counts(*map(max, before.all(), after.all()))

@@ -2,90 +2,137 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from datetime import UTC, datetime
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from headwater.evidence.ledger import Sample, Series
-from headwater.rollout.state import Counts
+from headwater.evidence.counters import COUNTERS, START, Reading, sample_of
+from headwater.evidence.ledger import Sample
+from headwater.evidence.source import SourceUnavailableError
 
 _log = logging.getLogger(__name__)
 
-_AT_ONCE: Final = 32
+_AT_ONCE: Final = 128
+"""Requests in flight: a hundred sidecars that hang leave room for the others."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=3)
-_SIZE_LIMIT: Final = 4 << 20
-"""Bytes of one exposition; a target that sends more is not one of ours."""
-_COUNT_LIMIT: Final = 10**12
-"""Requests in one series; more is nothing that was counted, and sums must stay exact."""
+_PATIENCE_FIRST: Final = 30.0
+_PATIENCE_MOST: Final = 300.0
+"""Seconds until a target that ran into the timeout is asked again; they double."""
+_READ_LIMIT: Final = 16 << 20
+_KEPT_LIMIT: Final = 2 << 20
+_LINE_LIMIT: Final = 16 << 10
+"""Bytes of an exposition, of what matters in it, and of a line; one of ours has fewer."""
+_OURS: Final = tuple(name.encode() for name in (*COUNTERS, START))
 
 
-async def scrape(targets: Mapping[str, str]) -> list[Sample]:
-    """Read every target once. `targets` maps a name that identifies the process to its URL."""
-    gate = asyncio.Semaphore(_AT_ONCE)
-    async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session:
-
-        async def read(name: str, url: str) -> Sample | None:
-            async with gate:
-                try:
-                    async with session.get(url, allow_redirects=False) as response:
-                        response.raise_for_status()
-                        return parse(name, await _text(response))
-                except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
-                    _log.debug("no evidence from %s at %s: %s", name, url, error)
-                    return None
-
-        read_all = await asyncio.gather(*(read(name, url) for name, url in targets.items()))
-    return [sample for sample in read_all if sample is not None]
+@dataclass(slots=True)
+class _Silence:
+    pause: float
+    until: float
 
 
-async def _text(response: aiohttp.ClientResponse) -> str:
-    data = bytearray()
-    async for chunk in response.content.iter_any():
-        data += chunk
-        if len(data) > _SIZE_LIMIT:
-            raise ValueError(f"more than {_SIZE_LIMIT:,} bytes: this is no sidecar")
-    return data.decode()
+@dataclass(slots=True)
+class Sidecars:
+    """The sidecars themselves as a source. `targets` names each and gives its metrics' URL."""
+
+    targets: Callable[[], Mapping[str, str]]
+    clock: Callable[[], float] = time.monotonic
+    _silent: dict[str, _Silence] = field(default_factory=dict, init=False)
+
+    async def read(self, take: Callable[[Sample], object]) -> None:
+        """Ask every sidecar at once, except for those that keep hanging.
+
+        Raises:
+            SourceUnavailableError: there are sidecars and none can be read.
+        """
+        targets = dict(self.targets())
+        self._silent = {url: self._silent[url] for url in targets.values() if url in self._silent}
+        gate = asyncio.Semaphore(_AT_ONCE)
+        parsing = asyncio.Lock()  # one thread: more would take turns with the event loop's
+        connector = aiohttp.TCPConnector(limit=_AT_ONCE)
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=_TIMEOUT, trust_env=False
+        ) as session:
+
+            async def ask(name: str, url: str) -> str:
+                """What went wrong; empty where nothing did."""
+                async with gate:
+                    try:
+                        text = await _text(session, url)
+                        async with parsing:
+                            sample = await asyncio.to_thread(parse, name, text)
+                    except TimeoutError:
+                        self._wait_longer(url)
+                        return f"{name} at {url} did not answer in {_TIMEOUT.total:.0f} s"
+                    except (aiohttp.ClientError, ValueError, OSError) as error:
+                        return f"{name} at {url}: {error}"
+                self._silent.pop(url, None)
+                take(sample)
+                return ""
+
+            due = {name: url for name, url in targets.items() if self._is_due(url)}
+            problems = await asyncio.gather(*(ask(name, url) for name, url in due.items()))
+        said = [problem for problem in problems if problem]
+        for problem in said:
+            _log.debug("no evidence from %s", problem)
+        if targets and len(said) == len(due):
+            last = f", for one {said[0]}" if said else ""
+            raise SourceUnavailableError(f"none of {len(targets)} sidecars can be read{last}")
+
+    def _is_due(self, url: str) -> bool:
+        silence = self._silent.get(url)
+        return silence is None or self.clock() >= silence.until
+
+    def _wait_longer(self, url: str) -> None:
+        known = self._silent.get(url)
+        pause = min(_PATIENCE_MOST, known.pause * 2) if known is not None else _PATIENCE_FIRST
+        self._silent[url] = _Silence(pause, self.clock() + pause)
+
+
+async def _text(session: aiohttp.ClientSession, url: str) -> str:
+    async with session.get(
+        url, allow_redirects=False, headers={"Accept-Encoding": "identity"}
+    ) as response:
+        response.raise_for_status()
+        return await _ours(response.content.iter_any())
+
+
+async def _ours(chunks: AsyncIterator[bytes]) -> str:
+    """The lines of an exposition that matter: a tenth of it, and the rest is never held.
+
+    Raises:
+        ValueError: it is larger than one of ours.
+    """
+    read = kept = 0
+    ours: list[bytes] = []
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        found = [line for line in lines if line.startswith(_OURS)]
+        ours += found
+        read += len(chunk)
+        kept += sum(map(len, found))
+        longest = max(len(rest), max(map(len, found), default=0))
+        if read > _READ_LIMIT or kept > _KEPT_LIMIT or longest > _LINE_LIMIT:
+            raise ValueError(f"too much after {read:,} bytes: this is no sidecar")
+    return b"\n".join([*ours, rest, b""]).decode()
 
 
 def parse(target: str, text: str) -> Sample:
     """A sample from a Prometheus exposition.
 
     Raises:
-        ValueError: it is not an exposition, has no `process_start_time_seconds`, or has a value
-            that cannot be. All of it is left out then: half a reading is no reading.
+        ValueError: it is not an exposition, or `sample_of` refuses what it says.
     """
-    started: float | None = None
-    counts: dict[Series, Counts] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == "process_start_time_seconds":
-                started = sample.value
-            elif sample.name == "headwater_requests_total":
-                labels = sample.labels
-                gained = _counts(labels.get("outcome", ""), labels.get("eligible"), sample.value)
-                series = Series(
-                    prefix=labels.get("prefix", ""),
-                    digest=labels.get("digest12", ""),
-                    model=labels.get("model", ""),
-                )
-                counts[series] = counts.get(series, Counts()) + gained
-    if started is None:
-        raise ValueError("no process_start_time_seconds: whether counters restarted is unknown")
-    try:
-        return Sample(target, datetime.fromtimestamp(started, UTC), counts)
-    except (ValueError, OverflowError, OSError) as error:
-        raise ValueError(f"{started} is no time at which a process started") from error
-
-
-def _counts(outcome: str, eligible: str | None, value: float) -> Counts:
-    if not 0 <= value <= _COUNT_LIMIT:  # NaN fails this, too
-        raise ValueError(f"{value} is no number of requests")
-    number = int(value)
-    if outcome == "error":
-        return Counts(errors=number)
-    if eligible != "true":
-        return Counts()
-    return Counts(hits=number if outcome == "hit" else 0, misses=number if outcome == "miss" else 0)
+    return sample_of(
+        target,
+        (
+            Reading(sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ),
+    )

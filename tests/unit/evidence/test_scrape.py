@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +20,12 @@ from headwater.contract.content import canonical_bytes, content
 from headwater.contract.digest import Digest
 from headwater.contract.route import Revision, Route
 from headwater.evidence import scrape as module
-from headwater.evidence.ledger import Series
-from headwater.evidence.scrape import parse, scrape
+from headwater.evidence.ledger import Sample, Series
+from headwater.evidence.scrape import Sidecars, parse
+from headwater.evidence.source import SourceUnavailableError
+from headwater.providers.cost import cost
+from headwater.providers.models import lookup
+from headwater.providers.usage import Usage
 from headwater.rollout.state import Counts
 from headwater.sidecar.bundles import BundleFollower
 from headwater.sidecar.lanes import Lanes
@@ -43,10 +47,10 @@ def requests(outcome: str, eligible: str, value: str, labels: str = LABELS) -> s
     ("text", "counts"),
     [
         ("", {}),
-        (requests("hit", "true", "12"), {SERIES: Counts(hits=12)}),
-        (requests("miss", "true", "3"), {SERIES: Counts(misses=3)}),
-        (requests("miss", "false", "3"), {SERIES: Counts()}),
-        (requests("hit", "false", "3"), {SERIES: Counts()}),
+        (requests("hit", "true", "12"), {SERIES: Counts(hits=12, answers=12)}),
+        (requests("miss", "true", "3"), {SERIES: Counts(misses=3, answers=3)}),
+        (requests("miss", "false", "3"), {SERIES: Counts(answers=3)}),
+        (requests("hit", "false", "3"), {SERIES: Counts(answers=3)}),
         (requests("error", "true", "2"), {SERIES: Counts(errors=2)}),
         (requests("error", "false", "2"), {SERIES: Counts(errors=2)}),
         (requests("aborted", "true", "9"), {SERIES: Counts()}),
@@ -55,9 +59,18 @@ def requests(outcome: str, eligible: str, value: str, labels: str = LABELS) -> s
             requests("hit", "true", "5")
             + requests("hit", "true", "7", LABELS + ',team="sales"')
             + requests("miss", "true", "1"),
-            {SERIES: Counts(hits=12, misses=1)},
+            {SERIES: Counts(hits=12, misses=1, answers=13)},
         ),
-        (requests("hit", "true", "1.2e3"), {SERIES: Counts(hits=1200)}),
+        (requests("hit", "true", "1.2e3"), {SERIES: Counts(hits=1200, answers=1200)}),
+        (f"headwater_cost_usd_total{{{LABELS}}} 0.0051949\n", {SERIES: Counts(cost_micros=5195)}),
+        (
+            (
+                f"headwater_time_to_first_byte_seconds_sum{{{LABELS}}} 1.2345\n"
+                f"headwater_time_to_first_byte_seconds_count{{{LABELS}}} 3\n"
+                f'headwater_time_to_first_byte_seconds_bucket{{{LABELS},le="+Inf"}} 3\n'
+            ),
+            {SERIES: Counts(first_bytes=3, first_byte_ms=1234)},
+        ),
         ('http_requests_total{outcome="hit",eligible="true"} 9\n', {}),
         ('headwater_requests_created{outcome="hit",eligible="true"} 9\n', {}),
         ("# TYPE up gauge\nup 1\n", {}),
@@ -74,11 +87,17 @@ def test_counts_of_an_exposition(text: str, counts: dict[Series, Counts]) -> Non
     [
         ("", "no process_start_time_seconds"),
         (requests("hit", "true", "1"), "no process_start_time_seconds"),
-        (START + requests("hit", "true", "NaN"), "no number of requests"),
-        (START + requests("hit", "true", "+Inf"), "no number of requests"),
-        (START + requests("hit", "true", "-1"), "no number of requests"),
-        (START + requests("hit", "true", "1.1e12"), "no number of requests"),
+        (START + requests("hit", "true", "NaN"), "nothing that headwater_requests_total can"),
+        (START + requests("hit", "true", "+Inf"), "nothing that headwater_requests_total can"),
+        (START + requests("hit", "true", "-1"), "nothing that headwater_requests_total can"),
+        (START + requests("hit", "true", "1.1e12"), "nothing that headwater_requests_total can"),
         (START + requests("hit", "true", "twelve"), "could not convert"),
+        (START + f"headwater_cost_usd_total{{{LABELS}}} -0.1\n", "nothing that headwater_cost"),
+        (START + f"headwater_cost_usd_total{{{LABELS}}} 1e7\n", "nothing that headwater_cost"),
+        (
+            START + f"headwater_time_to_first_byte_seconds_sum{{{LABELS}}} NaN\n",
+            "nothing that headwater_time_to_first_byte_seconds_sum",
+        ),
         ("process_start_time_seconds NaN\n", "no time"),
         ("process_start_time_seconds +Inf\n", "no time"),
         ("process_start_time_seconds 1e300\n", "no time"),
@@ -132,11 +151,28 @@ def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
     ):
         for _ in range(times):
             metrics.ended(stable, "claude-opus-5", outcome, eligible=eligible)
+    metrics.used(stable, "claude-opus-5", Usage(1_000, 0, 0, 0, 100))
+    metrics.began(stable, "claude-opus-5", 0.25)
+    metrics.began(stable, "claude-opus-5", 0.5)
 
     sample = parse("pod", metrics.exposition().decode())
 
     series = Series("help-desk", stable.digest.short, "claude-opus-5")
-    assert sample.counts == {series: Counts(hits=5, misses=2, errors=1)}
+    facts = lookup("claude-opus-5")
+    assert facts is not None
+    price = cost(Usage(1_000, 0, 0, 0, 100), facts)
+    assert price is not None
+    assert sample.counts == {
+        series: Counts(
+            hits=5,
+            misses=2,
+            errors=1,
+            answers=14,
+            cost_micros=round(price.actual * 1_000_000),
+            first_bytes=2,
+            first_byte_ms=750,
+        )
+    }
     age = datetime.now(UTC) - sample.started_at
     assert timedelta(0) <= age < timedelta(days=1), f"the start of process {os.getpid()}"
 
@@ -163,6 +199,12 @@ async def serving(**handlers: Handler) -> AsyncIterator[dict[str, str]]:
 
 async def good(_: web.Request) -> web.Response:
     return web.Response(text=START + requests("hit", "true", "12"))
+
+
+async def read(targets: Mapping[str, str]) -> list[Sample]:
+    samples: list[Sample] = []
+    await Sidecars(lambda: targets).read(samples.append)
+    return samples
 
 
 async def test_targets_that_fail_are_left_out_and_delay_nobody(
@@ -215,7 +257,7 @@ async def test_targets_that_fail_are_left_out_and_delay_nobody(
     ) as targets:
         refused = f"http://127.0.0.1:{unused_tcp_port}/metrics"
         began = time.monotonic()
-        samples = await scrape({**targets, "refuses": refused, "nonsense": "no-url"})
+        samples = await read({**targets, "refuses": refused, "nonsense": "no-url"})
         took = time.monotonic() - began
 
     assert [sample.target for sample in samples] == ["good"]
@@ -236,7 +278,7 @@ async def test_an_exposition_in_many_pieces_is_read_whole() -> None:
         return response
 
     async with serving(large=large) as targets:
-        (sample,) = await scrape(targets)
+        (sample,) = await read(targets)
     assert len(sample.counts) == many
 
 
@@ -252,9 +294,129 @@ async def test_an_exposition_that_is_cut_is_left_out() -> None:
         return response
 
     async with serving(cut=cut, good=good) as targets:
-        assert [sample.target for sample in await scrape(targets)] == ["good"]
+        assert [sample.target for sample in await read(targets)] == ["good"]
 
 
-async def test_nothing_to_read_is_no_error() -> None:
+async def test_nothing_to_read_is_no_outage() -> None:
     """A cluster without consumers."""
-    assert await scrape({}) == []
+    assert await read({}) == []
+
+
+async def test_none_that_can_be_read_is_an_outage(unused_tcp_port: int) -> None:
+    """The message says of one of them why."""
+    refused = f"http://127.0.0.1:{unused_tcp_port}/metrics"
+
+    async def empty(_: web.Request) -> web.Response:
+        return web.Response(text="")
+
+    async with serving(empty=empty) as targets:
+        with pytest.raises(SourceUnavailableError, match=r"none of 2 sidecars .* empty at http"):
+            await read({**targets, "refuses": refused})
+
+
+async def test_a_target_that_hangs_is_asked_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that it holds up no round; one that answers again is asked each time again."""
+    monkeypatch.setattr(module, "_TIMEOUT", aiohttp.ClientTimeout(total=0.2))
+    asked: list[float] = []
+    now = 0.0
+    hanging = True
+
+    async def hangs(request: web.Request) -> web.StreamResponse:
+        asked.append(now)
+        if hanging:
+            await asyncio.Event().wait()
+        return await good(request)
+
+    async with serving(hangs=hangs, good=good) as targets:
+        sidecars = Sidecars(lambda: targets, lambda: now)
+        while now < 1000:
+            samples: list[Sample] = []
+            await sidecars.read(samples.append)
+            assert [sample.target for sample in samples] == ["good"]
+            now += 10
+        assert asked == [0, 30, 90, 210, 450, 750]
+        hanging, now = False, 1050.0
+        for _ in range(3):
+            await sidecars.read(lambda _: None)
+            now += 1
+    assert asked[-3:] == [1050, 1051, 1052]
+
+
+async def test_a_pod_at_another_address_is_asked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is another process, whatever the one before it under that name did."""
+    monkeypatch.setattr(module, "_TIMEOUT", aiohttp.ClientTimeout(total=0.2))
+
+    async def hangs(_: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(hangs=hangs, good=good) as targets:
+        addresses = iter((targets["hangs"], targets["good"]))
+        sidecars = Sidecars(lambda: {"pod": next(addresses)}, lambda: 0.0)
+        with pytest.raises(SourceUnavailableError):
+            await sidecars.read(lambda _: None)
+        samples: list[Sample] = []
+        await sidecars.read(samples.append)
+    assert [sample.target for sample in samples] == ["pod"]
+
+
+async def test_a_round_of_targets_that_are_not_asked_is_an_outage_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of them hung, and their time has not come."""
+    monkeypatch.setattr(module, "_TIMEOUT", aiohttp.ClientTimeout(total=0.2))
+
+    async def hangs(_: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(hangs=hangs) as targets:
+        sidecars = Sidecars(lambda: targets, lambda: 0.0)
+        for why in ("did not answer in", "none of 1 sidecars can be read$"):
+            with pytest.raises(SourceUnavailableError, match=why):
+                await sidecars.read(lambda _: None)
+
+
+async def test_a_sample_is_there_before_the_round_is_over() -> None:
+    """Those that hang delay nobody's evidence, however many they are."""
+    released = asyncio.Event()
+
+    async def hangs(request: web.Request) -> web.Response:
+        await released.wait()
+        return await good(request)
+
+    many = {f"hangs{number}": hangs for number in range(100)}
+    async with serving(**many, good=good) as targets:
+        taken: list[str] = []
+
+        def take(sample: Sample) -> None:
+            taken.append(sample.target)
+            released.set()
+
+        await Sidecars(lambda: targets).read(take)
+    assert taken[0] == "good"
+    assert len(taken) == 101
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "headwater_requests_total{" + 20_000 * "x" + "\n",
+        "headwater_requests_total{" + 20_000 * "x",
+        "# rubbish\n" * 2_000_000,
+        "headwater_requests_total 1\n" * 100_000,
+    ],
+    ids=["a long line", "no end of a line", "much rubbish", "much of ours"],
+)
+async def test_what_is_too_large_for_a_sidecar_is_left_out(line: str) -> None:
+    """Neither memory nor time is spent on it."""
+
+    async def large(_: web.Request) -> web.Response:
+        return web.Response(text=START + line)
+
+    async with serving(large=large, good=good) as targets:
+        assert [sample.target for sample in await read(targets)] == ["good"]

@@ -1,0 +1,178 @@
+"""Gathers evidence: reads the source, asks the authors' queries, wakes whom that concerns.
+
+It judges nothing. A source that is away is an outage, which the reconciles are told of.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from headwater.cluster import PROMPT_PREFIX
+from headwater.contract.digest import Digest
+from headwater.controller.objects import Key
+from headwater.controller.store import PrefixRecord, Store
+from headwater.controller.watch import Work
+from headwater.evidence.ledger import Ledger, Sample
+from headwater.evidence.prometheus import Prometheus, QueryError
+from headwater.evidence.queries import fill
+from headwater.evidence.source import Source, SourceUnavailableError
+from headwater.rollout.state import Measurement
+
+_log = logging.getLogger(__name__)
+
+_TOGETHER: Final = timedelta(milliseconds=500)
+"""What arrives within this time is looked at once."""
+_QUERIES_EVERY: Final = timedelta(seconds=30)
+"""For each candidate; where the source is read less often, with that."""
+_QUERIES_AT_ONCE: Final = 8
+_OUTAGE_AFTER: Final = 2
+"""Rounds in vain: the one sidecar of a small cluster may just be starting anew."""
+_NO_PROMETHEUS: Final = "the controller has no Prometheus: start it with --prometheus-url"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    digest: Digest
+    at: datetime
+    answers: Mapping[str, Measurement]
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What is known of the traffic.
+
+    `ledger` has the counters' totals. `outage` says why the source is silent, and is empty where
+    it works. `prometheus` answers the authors' queries, where there is one.
+    """
+
+    store: Store
+    ledger: Ledger
+    source: Source
+    prometheus: Prometheus | None
+    interval: timedelta
+    clock: Callable[[], datetime]
+    outage: str = field(default="", init=False)
+    _rounds_in_vain: int = field(default=0, init=False)
+    _asked: dict[Key, _Asked] = field(default_factory=dict, init=False)
+
+    def measurements(self, key: Key) -> Mapping[str, Measurement]:
+        """The latest answers about a prefix's present candidate, by the queries' names."""
+        record, asked = self.store.prefixes.get(key), self._asked.get(key)
+        candidate = _candidate(record) if record is not None else None
+        if asked is None or candidate is None or candidate["digest"] != asked.digest:
+            return {}
+        return asked.answers
+
+    async def run(self, look: Callable[[Work, timedelta], None]) -> None:
+        """Gather until cancelled; `look` has a prefix reconciled within a time."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_every(self.interval, lambda: self.gather(look)))
+            group.create_task(_every(self.interval, lambda: self.ask(look)))
+
+    async def gather(self, look: Callable[[Work, timedelta], None]) -> None:
+        """Read the source once."""
+        keys = defaultdict(list)
+        for key in self.store.prefixes:
+            keys[key.name].append(key)
+        taken = False
+
+        def take(sample: Sample) -> None:
+            nonlocal taken
+            taken = True
+            for name in self.ledger.record(sample, self.clock()):
+                for key in keys[name]:
+                    look(Work(PROMPT_PREFIX, key), _TOGETHER)
+
+        problem = ""
+        try:
+            await self.source.read(take)
+        except SourceUnavailableError as error:
+            problem = str(error)
+        else:
+            if self.store.sidecars and not taken:
+                problem = (
+                    f"the source of evidence knows none of the {len(self.store.sidecars)} sidecars:"
+                    " does Prometheus scrape them, process_start_time_seconds included?"
+                )
+            else:
+                self.ledger.forget(self.clock())
+        self._note(problem, look)
+
+    def _note(self, problem: str, look: Callable[[Work, timedelta], None]) -> None:
+        """Tell the candidates when an outage begins or ends."""
+        self._rounds_in_vain = self._rounds_in_vain + 1 if problem else 0
+        before = self.outage
+        self.outage = problem if self._rounds_in_vain >= _OUTAGE_AFTER else ""
+        if bool(before) == bool(self.outage):
+            return
+        if self.outage:
+            _log.warning("evidence is out, rollouts pause: %s", self.outage)
+        else:
+            _log.info("evidence is back")
+        for key, record in self.store.prefixes.items():
+            if _candidate(record) is not None:
+                look(Work(PROMPT_PREFIX, key), timedelta(0))
+
+    async def ask(self, look: Callable[[Work, timedelta], None]) -> None:
+        """Ask the queries of every candidate that gets traffic, where their time has come."""
+        now = self.clock().replace(microsecond=0)  # as statuses have it
+        gate = asyncio.Semaphore(_QUERIES_AT_ONCE)
+
+        async def answer(key: Key, digest: Digest, promql: str) -> Measurement:
+            async with gate:
+                return await self._measure(key, digest, promql, now)
+
+        async def ask_all(key: Key, digest: Digest, queries: Mapping[str, str]) -> None:
+            found = await asyncio.gather(
+                *(answer(key, digest, promql) for promql in queries.values())
+            )
+            self._asked[key] = _Asked(digest, now, dict(zip(queries, found, strict=True)))
+            look(Work(PROMPT_PREFIX, key), timedelta(0))
+
+        digests = {
+            key: Digest(candidate["digest"])
+            for key, record in self.store.prefixes.items()
+            if (candidate := _candidate(record)) and candidate["weight"] > 0
+        }
+        self._asked = {
+            key: asked for key, asked in self._asked.items() if digests.get(key) == asked.digest
+        }
+        due = (
+            (key, digest, _queries(self.store.prefixes[key]))
+            for key, digest in digests.items()
+            if key not in self._asked or now - self._asked[key].at >= _QUERIES_EVERY
+        )
+        await asyncio.gather(*(ask_all(*questions) for questions in due if questions[2]))
+
+    async def _measure(self, key: Key, digest: Digest, promql: str, now: datetime) -> Measurement:
+        if self.prometheus is None:
+            return Measurement(now, None, _NO_PROMETHEUS)
+        try:
+            filled = fill(promql, namespace=key.namespace, prefix=key.name, digest12=digest.short)
+            return Measurement(now, await self.prometheus.number(filled))
+        except (QueryError, ValueError) as error:
+            return Measurement(now, None, str(error))
+
+
+def _candidate(record: PrefixRecord) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None = (record.body.get("status") or {}).get("candidate")
+    return found
+
+
+def _queries(record: PrefixRecord) -> dict[str, str]:
+    rollout = record.body["spec"].get("rollout") or {}
+    queries = (rollout.get("analysis") or {}).get("queries") or ()
+    return {query["name"]: query["promql"] for query in queries}
+
+
+async def _every(interval: timedelta, work: Callable[[], Awaitable[None]]) -> None:
+    """Do it for ever, at this interval from beginning to beginning where it is quick enough."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + interval.total_seconds()
+        await work()
+        await asyncio.sleep(max(0.0, due - loop.time()))
