@@ -1,6 +1,6 @@
 """The protocol that everyone who speaks to Kubernetes is written against, and its errors."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from headwater.cluster.kinds import Kind
@@ -73,6 +73,24 @@ class Cluster(Protocol):
 
     async def replace(self, kind: Kind, body: Object) -> Object:
         """Put exactly this in place of what is there: foreign fields go."""
+        ...
+
+    async def annotate(
+        self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str]
+    ) -> None:
+        """Set annotations of an object that exists; everything else of it stays."""
+        ...
+
+    async def set_finalizers(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        finalizers: Sequence[str],
+        *,
+        resource_version: int,
+    ) -> Object:
+        """Give an object these finalizers; `ConflictError` where it is newer than that version."""
         ...
 
     async def delete(self, kind: Kind, namespace: str | None, name: str) -> None:

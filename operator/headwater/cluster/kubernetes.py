@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, Self
 from urllib.parse import urlencode
 
@@ -162,6 +162,36 @@ class KubernetesCluster:
             kind.path(metadata.get("namespace"), metadata["name"]),
             {"fieldManager": FIELD_MANAGER},
             {"apiVersion": kind.api_version, "kind": kind.kind, **body},
+        )
+
+    async def annotate(
+        self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str]
+    ) -> None:
+        """See `Cluster`."""
+        await self._merge(kind, namespace, name, {"annotations": dict(annotations)})
+
+    async def set_finalizers(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        finalizers: Sequence[str],
+        *,
+        resource_version: int,
+    ) -> Object:
+        """See `Cluster`."""
+        # A merge patch replaces the whole list: the version keeps it from undoing another's change.
+        metadata = {"finalizers": list(finalizers), "resourceVersion": str(resource_version)}
+        return await self._merge(kind, namespace, name, metadata)
+
+    async def _merge(self, kind: Kind, namespace: str, name: str, metadata: Object) -> Object:
+        """Merge something into an object's metadata; unlike apply, this never creates one."""
+        return await self._request(
+            "PATCH",
+            kind.path(namespace, name),
+            {"fieldManager": FIELD_MANAGER},
+            {"metadata": metadata},
+            "application/merge-patch+json",
         )
 
     async def delete(self, kind: Kind, namespace: str | None, name: str) -> None:

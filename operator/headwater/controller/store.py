@@ -7,16 +7,28 @@ cannot undo what is known better, our own writes above all.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from headwater.cluster import Object
 from headwater.contract.digest import Digest
+from headwater.controller.consumers import Consumer, consumers_in
 from headwater.controller.objects import BUNDLE, Found, Key, inspect
 from headwater.resources import CacheWarmer
 from headwater.resources.prefix import LabelSelector
 from headwater.resources.warmer import Lane
 from headwater.rollout.state import Counts
 from headwater.warmer.report import Report
+
+FORCE_DELETION_ANNOTATION: Final = "headwater.dev/force-deletion"
+"""On a PromptPrefix: with `true` it is deleted although pods mount its bundle."""
+_METADATA: Final = (
+    "name",
+    "namespace",
+    "uid",
+    "generation",
+    "deletionTimestamp",
+    "finalizers",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +67,25 @@ class PrefixRecord:
         """Let the content go; a later reconcile that needs it reads the object again."""
         if self.full:
             spec = {name: part for name, part in self.body["spec"].items() if name != "content"}
-            metadata = self.body["metadata"]
             self.body = {
-                "metadata": {
-                    name: metadata[name]
-                    for name in ("name", "namespace", "uid", "generation", "deletionTimestamp")
-                    if name in metadata
-                },
+                "metadata": _slim(self.body["metadata"]),
                 "spec": {**spec, "content": {}},
                 "status": self.body.get("status") or {},
             }
             self.full = False
+
+    def wrote(self, answer: Object) -> None:
+        """Take in the API server's answer to a write of ours; its event is no news then.
+
+        With it comes what others changed meanwhile, except for the spec: that has its own event.
+        """
+        metadata = answer["metadata"]
+        version = int(metadata["resourceVersion"])
+        self.body["status"] = answer.get("status") or {}
+        same = metadata["generation"] == self.body["metadata"]["generation"]
+        if same and version > self.resource_version:
+            self.body["metadata"] = _slim(metadata)
+            self.resource_version = version
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +109,9 @@ class Store:
         """Generation of each CronJob of ours: it moves when somebody changes the spec."""
         self.sidecars: dict[Key, str] = {}
         """Where each sidecar's metrics are, by its pod."""
+        self._consumes: dict[Key, frozenset[Key]] = {}
+        """The prefixes whose bundles each pod mounts."""
+        self._consumers: dict[Key, dict[Key, Consumer]] = {}
         self._reports: dict[Key, dict[str, Report]] = {}
         self._found: dict[Key, Found] = {}
         self._by_prefix: dict[Key, dict[Key, Found]] = {}
@@ -183,6 +206,43 @@ class Store:
         """What the pods of a warmer reported."""
         return list(self._reports.get(warmer, {}).values())
 
+    def see_pod(self, body: Object) -> set[Key]:
+        """Take in a pod; the prefixes that it became a consumer of, or is one no more."""
+        metadata = body["metadata"]
+        pod = Key(metadata["namespace"], metadata["name"])
+        before = self._consumes.get(pod, frozenset())
+        consumers = consumers_in(body)
+        for prefix in before - consumers.keys():
+            self._lose_consumer(prefix, pod)
+        for prefix, consumer in consumers.items():
+            self._consumers.setdefault(prefix, {})[pod] = consumer
+        if consumers:
+            self._consumes[pod] = frozenset(consumers)
+        else:
+            self._consumes.pop(pod, None)
+        return set(before ^ consumers.keys())
+
+    def lose_pod(self, pod: Key) -> set[Key]:
+        """Forget a pod that is gone; the prefixes that it was a consumer of."""
+        self.sidecars.pop(pod, None)
+        prefixes = self._consumes.pop(pod, frozenset())
+        for prefix in prefixes:
+            self._lose_consumer(prefix, pod)
+        return set(prefixes)
+
+    def _lose_consumer(self, prefix: Key, pod: Key) -> None:
+        del self._consumers[prefix][pod]
+        if not self._consumers[prefix]:
+            del self._consumers[prefix]
+
+    def pods(self) -> set[Key]:
+        """Every pod that something is known of."""
+        return {*self.sidecars, *self._consumes}
+
+    def consumers_of(self, prefix: Key) -> list[Consumer]:
+        """The live pods that mount a prefix's bundle."""
+        return list(self._consumers.get(prefix, {}).values())
+
     def see_config_map(self, body: Object) -> Found | None:
         """Take in a ConfigMap of ours; None where it is known in this version or a newer one."""
         found = inspect(body)
@@ -243,6 +303,14 @@ class Store:
                 and config_map.name in resolution.references
             ):
                 yield key
+
+
+def _slim(metadata: Object) -> Object:
+    """What of a prefix's metadata anybody asks for."""
+    slim: Object = {name: metadata[name] for name in _METADATA if name in metadata}
+    if force := (metadata.get("annotations") or {}).get(FORCE_DELETION_ANNOTATION):
+        slim["annotations"] = {FORCE_DELETION_ANNOTATION: force}
+    return slim
 
 
 def _reference(warmer: Object) -> Any:

@@ -21,7 +21,8 @@ from headwater.cluster import (
     Kind,
     Object,
 )
-from headwater.controller.objects import CONTENT, ROLE_LABEL, Key
+from headwater.cluster.labels import ROLE_LABEL
+from headwater.controller.objects import CONTENT, Key
 from headwater.controller.store import Store
 from headwater.controller.warmer import report_of
 from headwater.resources.prefix import LabelSelector
@@ -33,7 +34,7 @@ METRICS_PORT_ANNOTATION: Final = "headwater.dev/metrics-port"
 METRICS_PORT: Final = "9484"
 SELECTED: Final = (CONFIG_MAP, CRON_JOB, POD)
 """Kinds of which only the objects with our role label are watched."""
-WATCHED: Final = (NAMESPACE, CONFIG_MAP, PROMPT_PREFIX, CACHE_WARMER, CRON_JOB, POD)
+WATCHED: Final = (NAMESPACE, CONFIG_MAP, POD, PROMPT_PREFIX, CACHE_WARMER, CRON_JOB)
 """In the order in which they are listed: what a prefix's reconcile needs comes before it."""
 
 
@@ -95,7 +96,7 @@ class Watcher:
             CACHE_WARMER: self.store.warmers,
             CONFIG_MAP: self.store.config_maps(),
             CRON_JOB: self.store.cron_jobs,
-            POD: self.store.sidecars,
+            POD: self.store.pods(),
         }
         return set(by_kind[kind])
 
@@ -151,7 +152,7 @@ class Watcher:
                 if warmer.namespace == key.namespace:
                     self.add(Work(CACHE_WARMER, warmer))
         else:
-            self.store.sidecars.pop(key, None)
+            self._lose_pod(key)
 
     def _warmers(self, key: Key) -> None:
         for warmer in self.store.warmers_of(key):
@@ -172,7 +173,8 @@ class Watcher:
             selector = LabelSelector.model_validate(
                 record.body["spec"]["consumers"]["namespaceSelector"]
             )
-            if selector.matches(now.labels) or (before and selector.matches(before.labels)):
+            concerned = key.namespace == name  # its end lets go of a deletion that is held
+            if concerned or any(selector.matches(r.labels) for r in (before, now) if r):
                 self.add(Work(PROMPT_PREFIX, key))
 
     def _config_map(self, body: Object) -> None:
@@ -196,20 +198,52 @@ class Watcher:
 
     def _pod(self, key: Key, body: Object, *, gone: bool) -> None:
         labels = body["metadata"].get("labels") or {}
-        if labels.get(ROLE_LABEL) == SIDECAR:
-            address = body.get("status", {}).get("podIP")
-            if gone or not address:
+        role = labels.get(ROLE_LABEL)
+        if role == WARM:
+            if WARMER_LABEL in labels:
+                self._report(Key(key.namespace, labels[WARMER_LABEL]), body, gone=gone)
+        elif gone:
+            self._lose_pod(key)
+        else:
+            url = _metrics_url(body) if role == SIDECAR else None
+            if url is None:
                 self.store.sidecars.pop(key, None)
-                return
-            annotations = body["metadata"].get("annotations") or {}
-            port = annotations.get(METRICS_PORT_ANNOTATION, METRICS_PORT)
-            host = f"[{address}]" if ":" in address else address
-            self.store.sidecars[key] = f"http://{host}:{port}/metrics"
-        elif labels.get(ROLE_LABEL) == WARM and WARMER_LABEL in labels:
-            warmer = Key(key.namespace, labels[WARMER_LABEL])
-            if gone:
-                self.store.lose_report(warmer, body["metadata"]["uid"])
-                return
-            report = report_of(body)
-            if report and self.store.see_report(warmer, body["metadata"]["uid"], report):
-                self.add(Work(CACHE_WARMER, warmer))
+            else:
+                self.store.sidecars[key] = url
+            self._consumed(self.store.see_pod(body))
+
+    def _lose_pod(self, key: Key) -> None:
+        self._consumed(self.store.lose_pod(key))
+
+    def _consumed(self, prefixes: set[Key]) -> None:
+        """Consumers came or went: a rollout of theirs concerns a prefix with its first and last.
+
+        A deletion that is held says how many are left.
+        """
+        for prefix in prefixes:
+            record = self.store.prefixes.get(prefix)
+            if record is None:
+                continue
+            deleted = "deletionTimestamp" in record.body["metadata"]
+            if deleted or len(self.store.consumers_of(prefix)) <= 1:
+                self.add(Work(PROMPT_PREFIX, prefix))
+
+    def _report(self, warmer: Key, body: Object, *, gone: bool) -> None:
+        pod = body["metadata"]["uid"]
+        if gone:
+            self.store.lose_report(warmer, pod)
+            return
+        report = report_of(body)
+        if report and self.store.see_report(warmer, pod, report):
+            self.add(Work(CACHE_WARMER, warmer))
+
+
+def _metrics_url(pod: Object) -> str | None:
+    """Where the metrics of a pod's sidecar are; None while it has no address."""
+    address = pod.get("status", {}).get("podIP")
+    if not address:
+        return None
+    annotations = pod["metadata"].get("annotations") or {}
+    port = annotations.get(METRICS_PORT_ANNOTATION, METRICS_PORT)
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{port}/metrics"

@@ -1,17 +1,21 @@
 """The operator's memory: what is known better is not undone by an event that comes late."""
 
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from headwater.cluster import Object
 from headwater.contract.digest import Digest
+from headwater.controller.consumers import withdrawn_annotation
 from headwater.controller.objects import (
     BUNDLE,
     PREFIX_LABEL,
     REVISION,
     Key,
     bundle_config_map,
+    bundle_name,
     revision_config_map,
 )
 from headwater.controller.store import Resolution, Store
@@ -75,7 +79,10 @@ def test_another_prefix_of_the_same_name_is_another_prefix() -> None:
 def test_a_trimmed_prefix_has_no_content() -> None:
     """A thousand prompts do not stay in memory; everything else that is read does."""
     store = Store()
-    body = stored(prompt_prefix(), 5, managedFields=[{"manager": "kubectl"}])
+    kept = {"deletionTimestamp": "now", "finalizers": ["headwater.dev/consumers"]}
+    annotations = {"headwater.dev/force-deletion": "true", "example.com/notes": "long"}
+    added = {"managedFields": [{"manager": "kubectl"}], "annotations": annotations}
+    body = stored(prompt_prefix(), 5, **added, **kept)
     store.see_prefix(body | {"status": {"phase": "Stable"}})
     record = store.prefixes[PREFIX]
     record.trim()
@@ -84,7 +91,43 @@ def test_a_trimmed_prefix_has_no_content() -> None:
     assert record.body["spec"]["content"] == {}
     assert record.body["spec"]["version"] == "v2"
     assert record.body["status"] == {"phase": "Stable"}
-    assert set(record.body["metadata"]) == {"name", "namespace", "uid", "generation"}
+    assert record.body["metadata"] == {
+        "name": PREFIX.name,
+        "namespace": PREFIX.namespace,
+        "uid": "0000",
+        "generation": 1,
+        "annotations": {"headwater.dev/force-deletion": "true"},
+        **kept,
+    }
+
+
+def test_an_answer_brings_what_others_changed_meanwhile() -> None:
+    """The event of our own write is no news, so what came with it must not be lost."""
+    store = Store()
+    store.see_prefix(stored(prompt_prefix(), 5))
+    record = store.prefixes[PREFIX]
+    record.trim()
+    forced = {"headwater.dev/force-deletion": "true"}
+    answer = stored(prompt_prefix(), 7, annotations=forced) | {"status": {"epoch": 2}}
+    record.wrote(answer)
+    assert record.body["metadata"]["annotations"] == forced
+    assert record.body["status"] == {"epoch": 2}
+    assert not store.see_prefix(stored(prompt_prefix(), 7))
+    assert store.see_prefix(stored(prompt_prefix(), 8))
+
+
+@pytest.mark.parametrize(
+    ("version", "generation"),
+    [pytest.param(7, 2, id="another spec"), pytest.param(4, 1, id="late")],
+)
+def test_an_answer_does_not_hide_what_it_does_not_bring(version: int, generation: int) -> None:
+    """A new spec comes with its event, and an answer may come after a newer event."""
+    store = Store()
+    store.see_prefix(stored(prompt_prefix(), 5, finalizers=["example.com/theirs"]))
+    record = store.prefixes[PREFIX]
+    record.wrote(stored(prompt_prefix(), version, generation=generation))
+    assert record.resource_version == 5
+    assert record.body["metadata"]["finalizers"] == ["example.com/theirs"]
 
 
 def test_a_late_namespace_changes_nothing() -> None:
@@ -125,8 +168,8 @@ def test_warmers_are_those_of_the_prefix_and_its_namespace() -> None:
 def test_a_late_config_map_changes_nothing() -> None:
     """Our own write above all: the event of what stood there before comes after it."""
     store = Store()
-    ours = stored(bundle_config_map(PREFIX, "sales", bundle_files()), 5)
-    edited = stored(bundle_config_map(PREFIX, "sales", bundle_files()), 4)
+    ours = stored(bundle_config_map(PREFIX, "sales", bundle_files(), 3), 5)
+    edited = stored(bundle_config_map(PREFIX, "sales", bundle_files(), 3), 4)
     edited["data"] = {}
     assert store.see_config_map(ours) is not None
     assert store.see_config_map(edited) is None
@@ -138,8 +181,8 @@ def test_a_late_config_map_changes_nothing() -> None:
 def test_config_maps_are_found_by_prefix_and_role() -> None:
     """And forgotten when they are gone; the last that was known of them is given back."""
     store = Store()
-    bundle = stored(bundle_config_map(PREFIX, "sales", bundle_files()))
-    kept = stored(revision_config_map(PREFIX, "1234", revision("v1", ONE), ONE))
+    bundle = stored(bundle_config_map(PREFIX, "sales", bundle_files(), 3))
+    kept = stored(revision_config_map(PREFIX, "1234", revision("v1", ONE), ONE, 3))
     for body in (bundle, kept):
         store.see_config_map(body)
     (found,) = store.found(PREFIX, BUNDLE)
@@ -157,7 +200,7 @@ def test_config_maps_are_found_by_prefix_and_role() -> None:
 def test_a_bundle_that_was_given_another_prefix_is_missing_from_its_own() -> None:
     """Somebody changed its labels: its prefix must see that it has none there any more."""
     store = Store()
-    body = stored(bundle_config_map(PREFIX, "sales", bundle_files()), 1)
+    body = stored(bundle_config_map(PREFIX, "sales", bundle_files(), 3), 1)
     store.see_config_map(body)
     body["metadata"]["labels"][PREFIX_LABEL] = OTHER.name
     body["metadata"]["resourceVersion"] = "2"
@@ -166,6 +209,91 @@ def test_a_bundle_that_was_given_another_prefix_is_missing_from_its_own() -> Non
     (found,) = store.found(OTHER, BUNDLE)
     store.lose_config_map(found.key)
     assert store.found(OTHER, BUNDLE) == []
+
+
+def pod(name: str, *volumes: Object, phase: str = "Running", **metadata: Any) -> Object:
+    body = {
+        "metadata": {"namespace": "sales", "name": name},
+        "spec": {"volumes": list(volumes)},
+        "status": {"phase": phase},
+    }
+    return stored(body, **metadata)
+
+
+def volume(config_map: str) -> Object:
+    return {"name": "contract", "configMap": {"name": config_map}}
+
+
+BUNDLE_VOLUME = volume(bundle_name(PREFIX))
+
+
+@pytest.mark.parametrize(
+    ("volumes", "prefixes"),
+    [
+        pytest.param([BUNDLE_VOLUME], {PREFIX}, id="a volume"),
+        pytest.param(
+            [
+                {
+                    "name": "all",
+                    "projected": {
+                        "sources": [
+                            {"secret": {"name": "tls"}},
+                            {"configMap": {"name": bundle_name(PREFIX)}},
+                            {"configMap": {"name": bundle_name(OTHER)}},
+                        ]
+                    },
+                }
+            ],
+            {PREFIX, OTHER},
+            id="a projected volume",
+        ),
+        pytest.param([volume("headwater.team.a.b")], {Key("team", "a.b")}, id="a name with dots"),
+        pytest.param([volume("headwater.team"), volume("settings")], set(), id="other ConfigMaps"),
+        pytest.param([{"name": "tmp", "emptyDir": {}}], set(), id="no ConfigMap"),
+    ],
+)
+def test_a_pod_consumes_the_bundles_that_it_mounts(
+    volumes: list[Object], prefixes: set[Key]
+) -> None:
+    """By the bundles' names, wherever in the pod's volumes they stand."""
+    store = Store()
+    assert store.see_pod(pod("web", *volumes)) == prefixes
+    for prefix in prefixes:
+        (consumer,) = store.consumers_of(prefix)
+        assert consumer.pod == Key("sales", "web")
+        assert consumer.created == datetime(2026, 11, 21, 9, tzinfo=UTC)
+    assert store.see_pod(pod("web", *volumes)) == set()
+
+
+@pytest.mark.parametrize("end", [{"phase": "Succeeded"}, {"phase": "Failed"}, {"gone": True}])
+def test_a_pod_that_ends_is_no_consumer(end: dict[str, Any]) -> None:
+    """Whether it finished or is being deleted: nothing reads its volumes any more."""
+    store = Store()
+    store.see_pod(pod("web", BUNDLE_VOLUME))
+    store.see_pod(pod("api", BUNDLE_VOLUME))
+    metadata = {"deletionTimestamp": "now"} if end.pop("gone", False) else {}
+    assert store.see_pod(pod("web", BUNDLE_VOLUME, **end, **metadata)) == {PREFIX}
+    assert [consumer.pod.name for consumer in store.consumers_of(PREFIX)] == ["api"]
+    assert store.lose_pod(Key("sales", "api")) == {PREFIX}
+    assert store.lose_pod(Key("sales", "api")) == set()
+    assert store.consumers_of(PREFIX) == []
+    assert store.pods() == set()
+
+
+def test_what_a_pod_was_told_is_by_prefix() -> None:
+    """The annotation is the prefix's own, so two aborts do not cover each other."""
+    store = Store()
+    told = {withdrawn_annotation(PREFIX): "7"}
+    store.see_pod(pod("web", BUNDLE_VOLUME, volume(bundle_name(OTHER)), annotations=told))
+    assert [consumer.told for consumer in store.consumers_of(PREFIX)] == ["7"]
+    assert [consumer.told for consumer in store.consumers_of(OTHER)] == [""]
+
+
+def test_the_annotation_is_one_that_kubernetes_takes() -> None:
+    """The name after the slash has at most 63 characters, however long the prefix's is."""
+    domain, _, name = withdrawn_annotation(Key("n" * 63, "p" * 253)).partition("/")
+    assert domain == "headwater.dev"
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9.]{0,61}[a-z0-9])?", name)
 
 
 def test_a_cron_job_is_news_when_its_spec_moves() -> None:

@@ -1,0 +1,81 @@
+"""Which events concern which prefix."""
+
+from headwater.cluster import NAMESPACE, POD, PROMPT_PREFIX, Object
+from headwater.controller.objects import Key, bundle_name
+from headwater.controller.store import Store
+from headwater.controller.watch import Watcher, Work
+from tests.unit.controller.bodies import PREFIX, prompt_prefix, stored
+
+NARROW = {"namespaceSelector": {"matchLabels": {"team": "sales"}}}
+
+
+def pod(name: str, role: str = "sidecar") -> Object:
+    volume = {"name": "contract", "configMap": {"name": bundle_name(PREFIX)}}
+    labels = {"headwater.dev/role": role}
+    body = {"metadata": {"namespace": "sales", "name": name, "labels": labels}}
+    return stored({**body, "spec": {"volumes": [volume]}, "status": {"podIP": "10.0.0.7"}})
+
+
+class Watched:
+    """A watcher, a prefix, and the work that events made."""
+
+    def __init__(self, **metadata: str) -> None:
+        self.work: list[Work] = []
+        self.watcher = Watcher(Store(), self.work.append)
+        body = stored(prompt_prefix(consumers=NARROW), 1, **metadata)
+        self.watcher.take(PROMPT_PREFIX, body, gone=False)
+        self.work.clear()
+
+    def concerns(self, *pods: Object, gone: bool = False) -> int:
+        """How often these events ask for a reconcile of the prefix."""
+        for body in pods:
+            self.watcher.take(POD, body, gone=gone)
+        made, self.work[:] = list(self.work), []
+        assert set(made) <= {Work(PROMPT_PREFIX, PREFIX)}
+        return len(made)
+
+
+def test_a_rollout_of_pods_concerns_a_prefix_with_its_first_and_last() -> None:
+    """A thousand pods that start do not mean a thousand reconciles."""
+    watched = Watched()
+    many = [pod(f"web-{number}") for number in range(100)]
+    assert watched.concerns(many[0]) == 1
+    assert watched.concerns(*many) == 0
+    assert watched.concerns(*many[2:], gone=True) == 0
+    assert watched.concerns(*many[:2], gone=True) >= 1
+
+
+def test_each_pod_concerns_a_deletion_that_is_held() -> None:
+    """What it says of those who are left is true."""
+    watched = Watched(deletionTimestamp="now")
+    many = [pod(f"web-{number}") for number in range(5)]
+    assert watched.concerns(*many) == 5
+    assert watched.concerns(*many, gone=True) == 5
+
+
+def test_our_own_jobs_are_no_consumers() -> None:
+    """They mount the bundle for seconds, and would hold a deletion every few minutes."""
+    watched = Watched()
+    assert watched.concerns(pod("warm", role="warm")) == 0
+    assert watched.watcher.store.consumers_of(PREFIX) == []
+
+
+def test_a_pod_without_a_sidecar_has_no_metrics() -> None:
+    """It is a consumer all the same, and is forgotten like one."""
+    watched = Watched()
+    watched.concerns(pod("web"), pod("api", role="consumer"))
+    store = watched.watcher.store
+    assert store.sidecars == {Key("sales", "web"): "http://10.0.0.7:9484/metrics"}
+    assert {consumer.pod.name for consumer in store.consumers_of(PREFIX)} == {"web", "api"}
+    watched.concerns(pod("web", role="consumer"))
+    assert store.sidecars == {}
+    watched.concerns(pod("web"), pod("api"), gone=True)
+    assert store.pods() == set()
+
+
+def test_the_end_of_its_own_namespace_concerns_a_prefix() -> None:
+    """Though its consumers be elsewhere: a deletion that is held is let go then."""
+    watched = Watched()
+    own = {"metadata": {"name": PREFIX.namespace}}
+    watched.watcher.take(NAMESPACE, stored(own, 1, deletionTimestamp="now"), gone=False)
+    assert watched.work == [Work(PROMPT_PREFIX, PREFIX)]
