@@ -4,18 +4,27 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import kopf
+from aiohttp import web
 
 from headwater.cluster import PROMPT_PREFIX, ApiError, Cluster, NotFoundError
 from headwater.cluster.kubernetes import KubernetesCluster
+from headwater.cluster.labels import ROLE_LABEL
+from headwater.controller.deletion import Deletion
 from headwater.controller.events import Recorder
-from headwater.controller.objects import ROLE_LABEL
+from headwater.controller.evidence import Evidence
+from headwater.controller.lease import Elector
+from headwater.controller.nudge import Nudger
 from headwater.controller.prefix import PrefixReconciler
 from headwater.controller.publish import Publisher
 from headwater.controller.queue import WorkQueue
@@ -23,7 +32,8 @@ from headwater.controller.store import Store
 from headwater.controller.warmer import WarmerReconciler
 from headwater.controller.watch import SELECTED, Watcher, Work
 from headwater.evidence.ledger import Ledger
-from headwater.evidence.scrape import scrape
+from headwater.evidence.prometheus import Prometheus
+from headwater.evidence.scrape import Sidecars
 
 _log = logging.getLogger(__name__)
 
@@ -31,43 +41,96 @@ _WORKERS: Final = 20
 """Reconciles at once; also the requests in flight to the API server."""
 _RESYNC: Final = 300.0
 """Seconds between two lists of everything, beside the watch."""
-_STALE_AFTER: Final = 60.0
-"""Seconds without a turn of the event loop's ticker after which the liveness probe fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the command line sets.
 
-    `targets` are metrics URLs of sidecars outside the cluster; `provider_url` is where warmers
-    send to, where that is not the provider itself.
+    `targets` are metrics URLs of sidecars outside the cluster. With a `prometheus` no sidecar is
+    scraped. `provider_url` is where warmers send to, where that is not the provider itself.
     """
 
     image: str
     targets: Sequence[str] = ()
     scrape_interval: timedelta = timedelta(seconds=15)
+    prometheus: Prometheus | None = None
     provider_url: str | None = None
     liveness: str | None = None
+    pod_annotations: bool = True
+    lease_namespace: str | None = None
+    """Where the Lease is that one controller at a time holds; None to work without."""
 
 
 async def run(options: Options, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        ApiError: the API server refuses the first lists; the message says what it said.
+        ApiError: the API server refuses the lease or the first lists; the message says what it
+            said.
+        LeadershipLostError: another controller may be working by now.
     """
-    cluster = await KubernetesCluster.connect(connections=_WORKERS)
+    running = asyncio.create_task(_run(options, clock))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # While it waits to lead; kopf takes the signals over as soon as it runs.
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def _run(options: Options, clock: Callable[[], datetime]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(_alive(options.liveness))
+        cluster = await KubernetesCluster.connect(connections=_WORKERS)
+        stack.push_async_callback(cluster.close)
+        work = partial(_work, cluster, options, clock)
+        if options.lease_namespace is None:
+            await work()
+            return
+        # Of its own: a renewal must not queue behind other requests.
+        connection = await KubernetesCluster.connect(connections=1)
+        stack.push_async_callback(connection.close)
+        identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+        await Elector(connection, options.lease_namespace, identity, clock).lead(work)
+
+
+@contextlib.asynccontextmanager
+async def _alive(url: str | None) -> AsyncIterator[None]:
+    """Answer the liveness probe, in the event loop whose life it tells. Who waits is alive, too."""
+    if url is None:
+        yield
+        return
+    at = urlsplit(url)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    app = web.Application()
+    app.router.add_get(at.path or "/", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
     try:
-        await _run(cluster, options, clock)
+        await web.TCPSite(runner, at.hostname, at.port).start()
+        yield
     finally:
-        await cluster.close()
+        await runner.cleanup()
 
 
-async def _run(cluster: Cluster, options: Options, clock: Callable[[], datetime]) -> None:
-    store, ledger = Store(), Ledger(clock())
+async def _work(cluster: Cluster, options: Options, clock: Callable[[], datetime]) -> None:
+    store = Store()
+    evidence = _evidence(store, options, clock)
     recorder = Recorder(cluster, clock, instance=socket.gethostname() or "headwater")
     publisher = Publisher(cluster, store, recorder)
-    prefixes = PrefixReconciler(cluster, store, ledger, recorder, publisher, clock)
+    prefixes = PrefixReconciler(
+        cluster,
+        store,
+        evidence,
+        recorder,
+        publisher,
+        Deletion(cluster, store, recorder),
+        Nudger(cluster, store, recorder, enabled=options.pod_annotations),
+        clock,
+    )
     warmers = WarmerReconciler(
         cluster, store, recorder, clock, image=options.image, provider_url=options.provider_url
     )
@@ -92,16 +155,14 @@ async def _run(cluster: Cluster, options: Options, clock: Callable[[], datetime]
         len(store.namespaces),
         len(store.warmers),
     )
-    ticker = _Ticker()
     beside = [
         queue.run(_WORKERS),
         _resync(watcher, cluster),
-        _gather_evidence(store, ledger, options, queue.add),
-        ticker.run(),
+        evidence.run(queue.add_after),
     ]
     tasks = [asyncio.create_task(work) for work in beside]
     try:
-        watching = asyncio.create_task(_watch(watcher, ticker, options))
+        watching = asyncio.create_task(_watch(watcher))
         done, _ = await asyncio.wait([watching, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -112,7 +173,23 @@ async def _run(cluster: Cluster, options: Options, clock: Callable[[], datetime]
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _watch(watcher: Watcher, ticker: "_Ticker", options: Options) -> None:
+def _evidence(store: Store, options: Options, clock: Callable[[], datetime]) -> Evidence:
+    static = {url: url for url in options.targets}
+
+    def sidecars() -> dict[str, str]:
+        return {**static, **{str(key): url for key, url in store.sidecars.items()}}
+
+    return Evidence(
+        store,
+        Ledger(clock()),
+        source=options.prometheus or Sidecars(sidecars),
+        prometheus=options.prometheus,
+        interval=options.scrape_interval,
+        clock=clock,
+    )
+
+
+async def _watch(watcher: Watcher) -> None:
     """kopf, as nothing but the watcher."""
     registry = kopf.OperatorRegistry()
     watcher.register(registry)
@@ -123,19 +200,7 @@ async def _watch(watcher: Watcher, ticker: "_Ticker", options: Options) -> None:
         how = kopf.login_with_service_account if inside else kopf.login_with_kubeconfig
         return how(**kwargs)
 
-    @kopf.on.probe(registry=registry, id="loop")
-    async def probe(**_: Any) -> float:
-        if ticker.idle > _STALE_AFTER:
-            raise kopf.PermanentError(f"the event loop has stood still for {ticker.idle:.0f} s")
-        return ticker.idle
-
-    await kopf.operator(
-        registry=registry,
-        settings=_settings(),
-        clusterwide=True,
-        standalone=True,
-        liveness_endpoint=options.liveness,
-    )
+    await kopf.operator(registry=registry, settings=_settings(), clusterwide=True, standalone=True)
 
 
 def _settings() -> kopf.OperatorSettings:
@@ -180,37 +245,3 @@ async def _resync(watcher: Watcher, cluster: Cluster) -> None:
             await watcher.list_all(cluster)
         except ApiError as error:
             _log.warning("the cluster could not be listed, again in %.0f s: %s", _RESYNC, error)
-
-
-async def _gather_evidence(
-    store: Store, ledger: Ledger, options: Options, add: Callable[[Work], None]
-) -> None:
-    """Scrape the sidecars, and have those prefixes reconciled that gained evidence."""
-    static = {url: url for url in options.targets}
-    while True:
-        await asyncio.sleep(options.scrape_interval.total_seconds())
-        targets = {**static, **{str(key): url for key, url in store.sidecars.items()}}
-        gained: set[str] = set()
-        for sample in await scrape(targets):
-            gained |= ledger.record(sample)
-        for key in store.prefixes:
-            if key.name in gained:
-                add(Work(PROMPT_PREFIX, key))
-        ledger.forget_except(targets)
-
-
-class _Ticker:
-    """Tells how long the event loop has not come round."""
-
-    def __init__(self) -> None:
-        self._last = asyncio.get_running_loop().time()
-
-    @property
-    def idle(self) -> float:
-        """Seconds since the last tick."""
-        return asyncio.get_running_loop().time() - self._last
-
-    async def run(self) -> None:
-        while True:
-            self._last = asyncio.get_running_loop().time()
-            await asyncio.sleep(1)

@@ -187,7 +187,8 @@ class Controller:
             self._process = subprocess.Popen(
                 [
                     Path(sys.executable).with_name("headwater"),
-                    *("controller", "--scrape-interval", "0.2", *self._arguments),
+                    *("controller", "--no-leader-election", "--scrape-interval", "0.2"),
+                    *self._arguments,
                 ],
                 env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
                 stdin=subprocess.DEVNULL,
