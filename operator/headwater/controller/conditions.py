@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from headwater.controller.deletion import DELETION_HELD
 from headwater.controller.store import Resolution
 from headwater.providers.models import lookup
 from headwater.resources.prefix import PromptPrefix
@@ -34,16 +35,22 @@ def findings(
     resolution: Resolution,
     state: State,
     *,
+    held: str = "",
     unpublished: Mapping[str, str],
     counted: Mapping[str, int],
 ) -> list[Finding]:
     """All conditions of a prefix.
 
-    `unpublished` are the namespaces whose bundle could not be written and why; `counted` are
-    the declared contract's tokens by model where the provider counted them.
+    `held` says who holds its deletion up, empty where nobody does. `unpublished` are the
+    namespaces whose bundle could not be written and why; `counted` are the declared contract's
+    tokens by model where the provider counted them.
     """
     return [
-        *_progress(prefix, resolution, state, unpublished),
+        *(
+            kstatus(DELETION_HELD, held)
+            if held
+            else _progress(prefix, resolution, state, unpublished)
+        ),
         _digest_verified(resolution),
         _cacheable(prefix, resolution, counted),
         *_approved(prefix, state),

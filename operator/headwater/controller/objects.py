@@ -7,30 +7,34 @@ its content, so that a thousand prefixes fit into memory.
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from headwater.cluster import Object
 from headwater.cluster.api import FIELD_MANAGER
+from headwater.cluster.labels import MANAGED_BY_LABEL, ROLE_LABEL
 from headwater.contract import bundle
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError, DigestError
 from headwater.contract.route import Revision
 
-MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
-ROLE_LABEL: Final = "headwater.dev/role"
-"""What an object is to Headwater: one selector for all that the operator watches."""
 PREFIX_LABEL: Final = "headwater.dev/prefix"
 PREFIX_NAMESPACE_LABEL: Final = "headwater.dev/prefix-namespace"
 VERSION_LABEL: Final = "headwater.dev/version"
 DIGEST_ANNOTATION: Final = "headwater.dev/digest"
+EPOCH_ANNOTATION: Final = "headwater.dev/epoch"
+"""On a bundle the epoch of its route; on a revision that at which it became stable. A status
+that was lost is rebuilt from these."""
 ROUTE_ANNOTATION: Final = "headwater.dev/route"
 """Hash of the route that the operator wrote last: what differs from it was edited by hand."""
 
 BUNDLE: Final = "bundle"
 REVISION: Final = "revision"
 CONTENT: Final = "content"
+
+_EPOCH_LIMIT: Final = 2**52
+"""Somebody may write any number into an annotation; the status takes no more than 2**53."""
 
 
 class Key(NamedTuple):
@@ -49,7 +53,8 @@ class Found:
 
     `version` is a revision's; `digests` are the contracts in it that verify, `route` is the hash
     of its route and `wrote` the hash that the operator wrote. `foreign` tells of keys that are
-    not ours, `sealed` of a bundle that was made immutable. With its `owners` (uids) it goes.
+    not ours, `sealed` of a bundle that was made immutable. `epoch` is what EPOCH_ANNOTATION
+    says, 0 where it is absent. With its `owners` (uids) it goes.
     """
 
     key: Key
@@ -63,6 +68,7 @@ class Found:
     wrote: str
     foreign: bool
     sealed: bool
+    epoch: int
     owners: frozenset[str]
     size: int
     edited_by: str
@@ -78,30 +84,39 @@ def revision_name(prefix: Key, digest: Digest) -> str:
     return f"headwater.{prefix.name}.{digest.short}"
 
 
-def bundle_config_map(prefix: Key, namespace: str, files: Mapping[str, bytes]) -> Object:
+def bundle_config_map(
+    prefix: Key, namespace: str, files: Mapping[str, bytes], epoch: int
+) -> Object:
     """The bundle in one consumer namespace."""
     return {
         "metadata": {
             "name": bundle_name(prefix),
             "namespace": namespace,
             "labels": _labels(prefix, BUNDLE),
-            "annotations": {ROUTE_ANNOTATION: route_hash(files[bundle.ROUTE_FILE])},
+            "annotations": {
+                EPOCH_ANNOTATION: str(epoch),
+                ROUTE_ANNOTATION: route_hash(files[bundle.ROUTE_FILE]),
+            },
         },
         **_data(files),
     }
 
 
 def revision_config_map(
-    prefix: Key, owner_uid: str, revision: Revision, canonical: bytes
+    prefix: Key, owner_uid: str, revision: Revision, canonical: bytes, epoch: int
 ) -> Object:
-    """The immutable ConfigMap of one revision, which goes with its PromptPrefix."""
+    """The immutable ConfigMap of one revision, which goes with its PromptPrefix.
+
+    `epoch` is that at which it became stable, 0 where it never did.
+    """
     name, data = bundle.encode_contract(revision.digest, canonical)
+    became_stable = {EPOCH_ANNOTATION: str(epoch)} if epoch else {}
     return {
         "metadata": {
             "name": revision_name(prefix, revision.digest),
             "namespace": prefix.namespace,
             "labels": {**_labels(prefix, REVISION), VERSION_LABEL: revision.version},
-            "annotations": {DIGEST_ANNOTATION: str(revision.digest)},
+            "annotations": {DIGEST_ANNOTATION: str(revision.digest), **became_stable},
             "ownerReferences": [
                 {
                     "apiVersion": "headwater.dev/v1alpha1",
@@ -120,6 +135,20 @@ def revision_config_map(
 def route_hash(route: bytes) -> str:
     """A short name for the bytes of a route."""
     return hashlib.sha256(route).hexdigest()[:16]
+
+
+def last_stable(found: Iterable[Found], owner_uid: str) -> tuple[Revision, int] | None:
+    """What was stable last by the revisions that this prefix owns, and the latest epoch."""
+    found = list(found)
+    stable = max(
+        (item for item in found if item.role == REVISION and owner_uid in item.owners),
+        key=lambda item: item.epoch,
+        default=None,
+    )
+    if stable is None or not stable.epoch or len(stable.digests) != 1:
+        return None
+    revision = Revision(stable.version, Digest(*stable.digests))
+    return revision, max(item.epoch for item in found)
 
 
 def files_of(config_map: Object) -> dict[str, bytes]:
@@ -155,6 +184,7 @@ def inspect(config_map: Object) -> Found:
         wrote=(metadata.get("annotations") or {}).get(ROUTE_ANNOTATION, ""),
         foreign=len(files) > ours,
         sealed=role == BUNDLE and bool(config_map.get("immutable")),
+        epoch=_epoch((metadata.get("annotations") or {}).get(EPOCH_ANNOTATION, "")),
         owners=frozenset(owner["uid"] for owner in metadata.get("ownerReferences") or ()),
         size=sum(map(len, files.values())),
         edited_by=_editor(metadata),
@@ -168,6 +198,10 @@ def _verified(name: str, files: Mapping[str, bytes]) -> str | None:
     except (BundleError, DigestError):
         return None
     return str(digest)
+
+
+def _epoch(text: str) -> int:
+    return min(int(text), _EPOCH_LIMIT) if text.isdecimal() else 0
 
 
 def _editor(metadata: Object) -> str:

@@ -15,27 +15,32 @@ from headwater.cluster import (
     PROMPT_PREFIX,
     ApiError,
     Cluster,
+    ConflictError,
     NotFoundError,
     RefusedError,
 )
 from headwater.contract.digest import Digest
 from headwater.controller import conditions
 from headwater.controller.content import resolve_content
+from headwater.controller.deletion import Deletion, Held
 from headwater.controller.events import Recorder
-from headwater.controller.objects import REVISION, Key
+from headwater.controller.evidence import Evidence
+from headwater.controller.nudge import Nudger
+from headwater.controller.objects import BUNDLE, REVISION, Key, last_stable
 from headwater.controller.publish import Publisher
-from headwater.controller.routes import counted_tokens, routed
+from headwater.controller.routes import counted_tokens, in_bundle
 from headwater.controller.status import dump, plan_from, state_from, status_from
 from headwater.controller.store import PrefixRecord, Resolution, Store
-from headwater.evidence.ledger import Ledger
+from headwater.controller.warming import awaited_lanes
 from headwater.resources import PromptPrefix
-from headwater.resources.prefix import PromptPrefixStatus
-from headwater.rollout.decide import decide
-from headwater.rollout.state import Counts, Decision, Phase, Reason, State
+from headwater.resources.status import ConsumerCounts, PromptPrefixStatus
+from headwater.rollout.decide import WENT_BACK, decide, look_again
+from headwater.rollout.state import Counts, Decision, Observed, Phase, State
 
 _LOOK_AGAIN: Final = timedelta(seconds=5)
 """When content that does not resolve, or a namespace that refused, is looked at again."""
-_WARNINGS: Final = {Reason.HIT_RATE_BELOW_FLOOR}
+_ONCE_MORE: Final = timedelta(milliseconds=200)
+"""When a write that came second is decided on anew."""
 
 
 @dataclass(slots=True)
@@ -44,9 +49,11 @@ class PrefixReconciler:
 
     cluster: Cluster
     store: Store
-    ledger: Ledger
+    evidence: Evidence
     recorder: Recorder
     publisher: Publisher
+    deletion: Deletion
+    nudger: Nudger
     clock: Callable[[], datetime]
 
     async def reconcile(self, key: Key) -> timedelta | None:
@@ -55,13 +62,15 @@ class PrefixReconciler:
         if record is None:
             await self.publisher.withdraw(key)
             return None
-        if record.body["metadata"].get("deletionTimestamp"):
-            return None
         try:
             return await self._reconcile(key, record)
         except NotFoundError:
             # Deleted while it was worked on; its event is on the way, and so is its clean-up.
             return _LOOK_AGAIN if key in self.store.prefixes else None
+        except ConflictError:
+            # Somebody wrote first: nothing was decided, and all is read anew.
+            record.in_doubt = True
+            return _ONCE_MORE
         except ApiError as error:
             record.in_doubt = True
             if isinstance(error, RefusedError) and await self.publisher.is_terminating(
@@ -74,28 +83,39 @@ class PrefixReconciler:
         now = self.clock().replace(microsecond=0)
         if record.in_doubt:
             await self._read_again(key, record)
+        held = await self.deletion.hold(key, record)
+        if held is None and "deletionTimestamp" in record.body["metadata"]:
+            return None
         resolution, canonical = await self._resolve(key, record)
         prefix = PromptPrefix.model_validate(record.body)
         state = state_from(prefix.status)
         record.trim()
         totals = self._totals(key, state, resolution.digest)
         plan = plan_from(prefix, resolution.digest)
-        decision = decide(plan, state, self._unseen(record, totals), now)
+        if held is not None:
+            plan = replace(plan, suspend=True)
+        observed = self._observed(key, record, prefix, state, totals)
+        decision = decide(plan, state, observed, now)
         if resolution.digest is None:
             decision = _explain(decision, resolution)
         at_hand = {resolution.digest: canonical} if resolution.digest and canonical else {}
         await self.publisher.store_revisions(key, record, decision.state, at_hand)
-        if state.stable is not None and decision.state.epoch != state.epoch:
-            await self._record(key, record, prefix, resolution, decision, now, {}, done=False)
+        report = _Report(key, record, prefix, resolution, held, now)
+        served = state.stable is not None or state.candidate is not None
+        if served and decision.state.epoch != state.epoch:
+            await self._record(report, _under_way(decision.state, prefix.status), {})
             record.counted = totals
         unpublished = await self.publisher.publish(key, record, prefix, decision.state, at_hand)
-        await self._record(key, record, prefix, resolution, decision, now, unpublished, done=True)
+        await self._record(report, decision.state, unpublished)
         record.counted = totals
+        waits = [
+            look_again(plan, decision.state, now),
+            await self.nudger.tell(key, decision.state.withdrawn, now),
+        ]
         for entry in decision.events:
-            warning = entry.reason in _WARNINGS
+            warning = entry.reason in WENT_BACK
             await self._tell(record, entry.reason.value, entry.message, warning=warning)
         await self.publisher.forget_revisions(key, prefix, decision.state)
-        waits = [decision.look_again]
         if unpublished or (resolution.digest is None and resolution.references):
             waits.append(_LOOK_AGAIN)
         return min((wait for wait in waits if wait is not None), default=None)
@@ -103,14 +123,16 @@ class PrefixReconciler:
     async def _read_again(self, key: Key, record: PrefixRecord) -> None:
         """Start from what really stands in the cluster.
 
-        Evidence that may or may not have been written is left out: losing some of it makes a
-        rollout slower, counting it twice would make it wrong.
+        Evidence that may have been written is left out: losing some of it makes a rollout
+        slower, counting it twice would make it wrong.
         """
+        before = record.body.get("status") or {}
         record.body = await self.cluster.get(PROMPT_PREFIX, *key)
         record.full = True
         record.resource_version = int(record.body["metadata"]["resourceVersion"])
-        state = state_from(PromptPrefix.model_validate(record.body).status)
-        record.counted = self._totals(key, state, None)
+        if (record.body.get("status") or {}) != before:
+            state = state_from(PromptPrefix.model_validate(record.body).status)
+            record.counted = self._totals(key, state, None)
         record.in_doubt = False
 
     # --- content -----------------------------------------------------------------------------
@@ -146,6 +168,45 @@ class PrefixReconciler:
 
     # --- evidence ----------------------------------------------------------------------------
 
+    def _observed(
+        self,
+        key: Key,
+        record: PrefixRecord,
+        prefix: PromptPrefix,
+        state: State,
+        totals: Mapping[str, Mapping[str, Counts]],
+    ) -> Observed:
+        """What was seen and does not stand in the status yet."""
+
+        def unseen(digest: Digest | None) -> dict[str, Counts]:
+            short = digest.short if digest is not None else ""
+            counted = record.counted.get(short, {})
+            return {
+                model: total - counted.get(model, Counts())
+                for model, total in totals.get(short, {}).items()
+                if total != counted.get(model, Counts())
+            }
+
+        candidate = state.candidate
+        ledger = self.evidence.ledger
+        return Observed(
+            candidate=unseen(candidate.revision.digest if candidate else None),
+            stable=unseen(state.stable.digest if state.stable else None),
+            outage=self.evidence.outage,
+            measurements=self.evidence.measurements(key),
+            warming=awaited_lanes(self.store.warmers_of(key), state, prefix.spec.digest),
+            used={
+                # What was in use before the ledger began may still be.
+                item.revision.digest: ledger.used_at(key.name, item.revision.digest.short)
+                or ledger.opened_at
+                for item in state.retained
+            },
+            recovered=last_stable(
+                [*self.store.found(key, REVISION), *self.store.found(key, BUNDLE)],
+                record.body["metadata"]["uid"],
+            ),
+        )
+
     def _totals(
         self, key: Key, state: State, declared: Digest | None
     ) -> dict[str, dict[str, Counts]]:
@@ -154,75 +215,75 @@ class PrefixReconciler:
         The declared one is among them before it is tried: what it did in an earlier life is
         not held against a new try.
         """
-        digests = {revision.digest for revision in routed(state)}
+        digests = {revision.digest for revision in in_bundle(state)}
         if declared is not None:
             digests.add(declared)
-        return {digest.short: self.ledger.totals(key.name, digest.short) for digest in digests}
-
-    def _unseen(
-        self, record: PrefixRecord, totals: Mapping[str, Mapping[str, Counts]]
-    ) -> dict[str, Counts]:
-        """What was counted of the candidate and does not stand in the status yet."""
-        candidate = record.body.get("status", {}).get("candidate")
-        if candidate is None:
-            return {}
-        short = Digest(candidate["digest"]).short
-        counted = record.counted.get(short, {})
-        return {
-            model: total - counted.get(model, Counts())
-            for model, total in totals.get(short, {}).items()
-            if total != counted.get(model, Counts())
-        }
+        ledger = self.evidence.ledger
+        return {digest.short: ledger.totals(key.name, digest.short) for digest in digests}
 
     async def _record(
-        self,
-        key: Key,
-        record: PrefixRecord,
-        prefix: PromptPrefix,
-        resolution: Resolution,
-        decision: Decision,
-        now: datetime,
-        unpublished: Mapping[str, str],
-        *,
-        done: bool,
+        self, report: "_Report", state: State, unpublished: Mapping[str, str]
     ) -> None:
         """Write the status, where it says anything new."""
-        state = decision.state if done else _under_way(decision.state, prefix.status)
+        key, record, prefix = report.key, report.record, report.prefix
         found = conditions.findings(
             prefix,
-            resolution,
+            report.resolution,
             state,
+            held=report.held.message if report.held is not None else "",
             unpublished=unpublished,
             counted=counted_tokens(self.store.lanes_of(key)).get(prefix.spec.digest, {}),
         )
         generation = prefix.metadata.generation
         stable = state.stable
-        counts = self.ledger.totals(key.name, stable.digest.short) if stable else {}
+        ledger = self.evidence.ledger
+        counts = ledger.totals(key.name, stable.digest.short) if stable else {}
+        recorded = PromptPrefix.model_validate(record.body).status
         status = status_from(
             key,
             state,
             prefix.status,
             generation=generation,
-            conditions=conditions.stamp(found, prefix.status.conditions, generation, now),
-            namespaces=len(record.published),
+            conditions=conditions.stamp(found, prefix.status.conditions, generation, report.now),
+            consumers=ConsumerCounts(
+                namespaces=len(record.published), pods=len(self.store.consumers_of(key))
+            ),
             stable_counts=counts,
-            now=now,
+            now=report.now,
         )
-        recorded = PromptPrefix.model_validate(record.body).status
         if status == recorded:
             return
         written = await self.cluster.apply_status(
             PROMPT_PREFIX,
-            {"metadata": {"namespace": key.namespace, "name": key.name}, "status": dump(status)},
+            {
+                "metadata": {
+                    "namespace": key.namespace,
+                    "name": key.name,
+                    # Refused where anything was written since it was read: decided on that, not
+                    # on what is newer.
+                    "resourceVersion": str(record.resource_version),
+                },
+                "status": dump(status),
+            },
         )
-        record.body["status"] = written["status"]
-        if written["metadata"]["generation"] == generation:
-            record.resource_version = int(written["metadata"]["resourceVersion"])
+        record.wrote(written)
 
     async def _tell(self, record: PrefixRecord, reason: str, note: str, *, warning: bool) -> None:
         await self.recorder.tell(
             PROMPT_PREFIX, record.body["metadata"], reason, note, warning=warning
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What the status of one reconcile is about."""
+
+    key: Key
+    record: PrefixRecord
+    prefix: PromptPrefix
+    resolution: Resolution
+    held: Held | None
+    now: datetime
 
 
 def _explain(decision: Decision, resolution: Resolution) -> Decision:

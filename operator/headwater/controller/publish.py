@@ -6,7 +6,7 @@ back, and says so in an Event that names who did it, where the API server still 
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headwater.cluster import (
     CONFIG_MAP,
@@ -21,12 +21,11 @@ from headwater.cluster import (
 from headwater.contract import bundle
 from headwater.contract.bundle import Bundle
 from headwater.contract.digest import Digest
-from headwater.contract.route import Route
 from headwater.controller import objects
 from headwater.controller.content import bytes_of
 from headwater.controller.events import Recorder
 from headwater.controller.objects import BUNDLE, REVISION, Found, Key
-from headwater.controller.routes import route_of, routed
+from headwater.controller.routes import in_bundle, route_of
 from headwater.controller.store import PrefixRecord, Store
 from headwater.resources import PromptPrefix
 from headwater.resources.prefix import LabelSelector
@@ -47,18 +46,29 @@ class Publisher:
     async def store_revisions(
         self, key: Key, record: PrefixRecord, state: State, at_hand: Contracts
     ) -> None:
-        """Every revision that is routed to has its bytes in an immutable ConfigMap first."""
+        """Every revision that is routed to has its bytes in an immutable ConfigMap first.
+
+        That of the stable one says so, for the day on which the status is lost.
+        """
         found = {item.key: item for item in self.store.found(key, REVISION)}
-        for revision in routed(state):
+        latest = max((item.epoch for item in found.values()), default=0)
+        for revision in in_bundle(state):
             name = Key(key.namespace, objects.revision_name(key, revision.digest))
             there = found.get(name)
             uid = record.body["metadata"]["uid"]
-            if there is not None and _is_intact(there, revision.digest, uid):
+            intact = there is not None and _is_intact(there, revision.digest, uid)
+            epoch = there.epoch if there is not None else 0
+            if revision == state.stable and (not epoch or epoch < latest):
+                epoch = state.epoch
+            elif intact:
                 continue
             canonical = await self._bytes(key, revision.digest, at_hand)
             if canonical is None:
                 continue  # bundles still hold it, or nothing does: `publish` says so
-            desired = objects.revision_config_map(key, uid, revision, canonical)
+            desired = objects.revision_config_map(key, uid, revision, canonical, epoch)
+            if intact:
+                self.store.see_config_map(await self.cluster.apply(CONFIG_MAP, desired))
+                continue
             try:
                 written = await self.cluster.create(CONFIG_MAP, desired)
             except ConflictError:
@@ -92,21 +102,31 @@ class Publisher:
         if route is None:
             record.published = set()
             return {}
-        encoded = bundle.encode_route(route)
-        wrong = [name for name in wanted if not _is_right(self._bundle(key, name), route, encoded)]
+        # What was retained and found no room is not missed: see `bundle.fit`.
+        right = {
+            objects.route_hash(bundle.encode_route(fitting)): frozenset(
+                str(revision.digest) for revision in fitting.revisions
+            )
+            for fitting in bundle.shortened(route)
+        }
+        wrong = [name for name in wanted if not _is_right(self._bundle(key, name), right)]
         failed: dict[str, str] = {}
         if wrong:
             contracts: dict[Digest, bytes] = {}
             for revision in route.revisions:
                 canonical = await self._bytes(key, revision.digest, at_hand)
+                if canonical is None and revision in route.retained:
+                    kept = route.retained[: route.retained.index(revision)]
+                    route = replace(route, retained=kept)
+                    break
                 if canonical is None:
                     why = f"the bytes of {revision.version} are nowhere: publish it again"
                     record.published = set(wanted) - set(wrong)
                     return dict.fromkeys(wrong, why)
                 contracts[revision.digest] = canonical
-            files = bundle.encode(Bundle(route, contracts))
+            files = bundle.encode(bundle.fit(Bundle(route, contracts)))
             results = await asyncio.gather(
-                *(self._write_bundle(key, record, name, files) for name in wrong)
+                *(self._write_bundle(key, record, name, files, route.epoch) for name in wrong)
             )
             failed = {name: why for name, why in zip(wrong, results, strict=True) if why}
         record.published = set(wanted) - set(failed)
@@ -127,7 +147,7 @@ class Publisher:
 
     async def forget_revisions(self, key: Key, prefix: PromptPrefix, state: State) -> None:
         """Delete the oldest revisions beyond the limit; those in use always stay."""
-        used = {revision.digest for revision in routed(state)}
+        used = {revision.digest for revision in in_bundle(state)}
         if state.rolled_back is not None:
             used.add(state.rolled_back.revision.digest)
         former = [item for item in self.store.found(key, REVISION) if not item.digests & used]
@@ -146,10 +166,15 @@ class Publisher:
         return self.store.namespaces[namespace].terminating
 
     async def _write_bundle(
-        self, key: Key, record: PrefixRecord, namespace: str, files: Mapping[str, bytes]
+        self,
+        key: Key,
+        record: PrefixRecord,
+        namespace: str,
+        files: Mapping[str, bytes],
+        epoch: int,
     ) -> str | None:
         """Write one bundle; why not, where it could not be."""
-        desired = objects.bundle_config_map(key, namespace, files)
+        desired = objects.bundle_config_map(key, namespace, files, epoch)
         there = self._bundle(key, namespace)
         try:
             if there is not None and there.sealed:
@@ -233,10 +258,9 @@ def _is_intact(found: Found, digest: Digest, owner: str) -> bool:
     return digest in found.digests and not found.foreign and owner in found.owners
 
 
-def _is_right(found: Found | None, route: Route, encoded: bytes) -> bool:
+def _is_right(found: Found | None, right: Mapping[str, frozenset[str]]) -> bool:
     return (
         found is not None
         and not (found.foreign or found.sealed)
-        and found.route == objects.route_hash(encoded)
-        and found.digests == {revision.digest for revision in route.revisions}
+        and found.digests == right.get(found.route)
     )

@@ -10,26 +10,30 @@ from headwater.resources.warmer import Lane
 from headwater.rollout.state import State
 
 
-def routed(state: State) -> list[Revision]:
-    """Every revision that gets traffic, the stable one first."""
+def in_bundle(state: State) -> list[Revision]:
+    """Every revision whose bytes consumers have, the stable one first."""
     candidate = state.candidate.revision if state.candidate else None
-    return [revision for revision in (state.stable, candidate) if revision is not None]
+    offered = [revision for revision in (state.stable, candidate) if revision is not None]
+    return [*offered, *(item.revision for item in state.retained)]
 
 
 def route_of(key: Key, prefix: PromptPrefix, state: State, lanes: Iterable[Lane]) -> Route | None:
     """The route of a prefix; None while it serves nothing. `lanes` are those of its warmers."""
-    if state.stable is None:
+    candidate = state.candidate
+    stable = state.stable
+    if stable is None and candidate is not None:
+        stable, candidate = candidate.revision, None  # a first version that has yet to prove itself
+    if stable is None:
         return None
     lanes = list(lanes)
-    candidate = state.candidate
-    used = {revision.digest for revision in routed(state)}
+    used = {revision.digest for revision in in_bundle(state)}
     counted = counted_tokens(lanes)
     return Route(
         namespace=key.namespace,
         prefix=key.name,
         epoch=state.epoch,
         salt=salt_for(*key, candidate.revision.digest if candidate else None),
-        stable=state.stable,
+        stable=stable,
         candidate=candidate.revision if candidate else None,
         weight=candidate.weight if candidate else Weight(0),
         models=prefix.spec.models,
@@ -38,6 +42,7 @@ def route_of(key: Key, prefix: PromptPrefix, state: State, lanes: Iterable[Lane]
         provider=prefix.spec.provider,
         tokens={digest: counted[digest] for digest in sorted(used & set(counted))},
         kept_warm=_kept_warm(lanes, used),
+        retained=tuple(item.revision for item in state.retained),
     )
 
 

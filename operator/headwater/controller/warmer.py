@@ -69,7 +69,7 @@ class WarmerReconciler:
             await self._record(key, warmer, kstatus("PrefixNotFound", message), (), None, now)
             return None
         prefix = PromptPrefix.model_validate(record.body)
-        if prefix.status.stable is None:
+        if prefix.status.stable is None and prefix.status.candidate is None:
             message = f"{prefix.metadata.name} serves no version yet"
             await self._record(key, warmer, kstatus("PrefixNotServed", message), (), None, now)
             return None

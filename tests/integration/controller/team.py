@@ -185,7 +185,8 @@ class Team:
             found = self.bundle(namespace, name)
             if found is None or route(found)["stable"]["digest"] != digest:
                 return None
-            return found if set(contracts(found)) == {digest} else None
+            retained = {row["digest"] for row in route(found).get("retained", ())}
+            return found if set(contracts(found)) == {digest, *retained} else None
 
         found = wait_until(is_served, PATIENCE, f"{namespace} has the bundle of {digest[:19]}")
         assert found is not None

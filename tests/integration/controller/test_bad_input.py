@@ -287,7 +287,7 @@ def test_a_version_stays_bound_though_the_status_never_said_so(team: Team, api: 
     stored = canonical_bytes(content(tools=[], system=[{"text": prompt("stored")}], ttl="5m"))
     before = Revision("v1", Digest.of(stored))
     key = Key(team.namespace, "house")
-    api.create(CONFIG_MAP, revision_config_map(key, uid, before, stored))
+    api.create(CONFIG_MAP, revision_config_map(key, uid, before, stored, 0))
     declared = team.publish()
     refused(team, "VersionRebound", [str(before.digest), str(declared), "as a new version"])
     team.serve(version="v2")
@@ -336,7 +336,7 @@ class TestTerminatingNamespace:
             wait_until(lambda: team.bundle(going) is None, PATIENCE, "the namespace is emptied")
             third = team.serve(version="v3", rollout={"strategy": "Immediate"})
             team.await_bundle(kept, third)
-            assert team.status()["consumers"] == {"namespaces": 1}
+            assert team.status()["consumers"]["namespaces"] == 1
             assert team.bundle(going) is None
             assert complaints(controller, before, team) == []
         finally:

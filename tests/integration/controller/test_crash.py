@@ -27,7 +27,7 @@ from tests.integration.controller.team import LABEL, MODEL, contracts, manifest,
 pytestmark = pytest.mark.xdist_group("own-controller")
 
 SECONDS = 30.0
-REQUESTS = 20
+REQUESTS = 50
 REVISION = "create configmaps"
 BUNDLE = "apply configmaps"
 STATUS = "apply promptprefixes/status"

@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ from headwater.controller.objects import (
     bundle_config_map,
     files_of,
     inspect,
+    last_stable,
     revision_config_map,
     route_hash,
 )
@@ -35,7 +37,7 @@ V1 = revision("v1", ONE)
 def test_a_bundle() -> None:
     """The whole object, as it is sent to the API server."""
     files = bundle_files()
-    assert bundle_config_map(PREFIX, "sales", files) == {
+    assert bundle_config_map(PREFIX, "sales", files, 3) == {
         "metadata": {
             "name": "headwater.ai-platform.help-desk",
             "namespace": "sales",
@@ -46,7 +48,8 @@ def test_a_bundle() -> None:
                 "headwater.dev/prefix-namespace": "ai-platform",
             },
             "annotations": {
-                "headwater.dev/route": hashlib.sha256(files["route.json"]).hexdigest()[:16]
+                "headwater.dev/epoch": "3",
+                "headwater.dev/route": hashlib.sha256(files["route.json"]).hexdigest()[:16],
             },
         },
         "data": {
@@ -58,7 +61,7 @@ def test_a_bundle() -> None:
 
 def test_a_revision() -> None:
     """Immutable, named after its digest, and owned by its prefix: it goes when that goes."""
-    assert revision_config_map(PREFIX, "1234", V1, ONE) == {
+    assert revision_config_map(PREFIX, "1234", V1, ONE, 0) == {
         "metadata": {
             "name": f"headwater.help-desk.{V1.digest.hex[:12]}",
             "namespace": "ai-platform",
@@ -88,7 +91,7 @@ def test_a_revision() -> None:
 def test_a_large_contract_is_stored_compressed() -> None:
     """As binaryData; the pod sees the same file that `encode` gave."""
     large = revision("v9", LARGE)
-    built = revision_config_map(PREFIX, "1234", large, LARGE)
+    built = revision_config_map(PREFIX, "1234", large, LARGE, 0)
     packed = base64.b64decode(built["binaryData"][f"{large.digest.hex}.json.gz"])
     assert gzip.decompress(packed) == LARGE
     assert built["data"] == {}
@@ -97,14 +100,14 @@ def test_a_large_contract_is_stored_compressed() -> None:
 def test_a_revision_with_other_bytes_is_not_built() -> None:
     """Bytes are never stored under a name that is not theirs."""
     with pytest.raises(BundleError, match="bytes that should be"):
-        revision_config_map(PREFIX, "1234", V1, TWO)
+        revision_config_map(PREFIX, "1234", V1, TWO, 0)
 
 
 contracts = st.sampled_from([(ONE, None), (ONE, TWO), (LARGE, ONE), (ONE, LARGE)])
 
 
 def found_bundle(files: dict[str, bytes]) -> Object:
-    return stored(bundle_config_map(PREFIX, "sales", files), version=7)
+    return stored(bundle_config_map(PREFIX, "sales", files, 3), version=7)
 
 
 @given(contracts)
@@ -126,6 +129,7 @@ def test_what_was_built_is_found_right(chosen: tuple[bytes, bytes | None]) -> No
         wrote=route_hash(files["route.json"]),
         foreign=False,
         sealed=False,
+        epoch=3,
         owners=frozenset(),
         size=sum(map(len, files.values())),
         edited_by="",
@@ -174,9 +178,9 @@ def test_a_flipped_bit_is_found(chosen: tuple[bytes, bytes | None], data: st.Dat
 def test_a_key_that_is_not_ours_is_found(role: str, extra: dict[str, str]) -> None:
     """Server-side apply leaves it alone, so it has to be known."""
     body = (
-        bundle_config_map(PREFIX, "sales", bundle_files())
+        bundle_config_map(PREFIX, "sales", bundle_files(), 3)
         if role == BUNDLE
-        else revision_config_map(PREFIX, "1234", V1, ONE)
+        else revision_config_map(PREFIX, "1234", V1, ONE, 0)
     )
     right = inspect(stored(body))
     body["data"].update(extra)
@@ -220,7 +224,7 @@ def test_a_missing_file_is_found() -> None:
 
 def test_a_route_has_no_place_in_a_revision() -> None:
     """A revision holds one contract and nothing else."""
-    body = stored(revision_config_map(PREFIX, "1234", V1, ONE))
+    body = stored(revision_config_map(PREFIX, "1234", V1, ONE, 0))
     body["data"]["route.json"] = "{}"
     assert inspect(body).foreign
 
@@ -230,11 +234,39 @@ def test_a_sealed_bundle_and_an_orphaned_revision_are_found() -> None:
     sealed = found_bundle(bundle_files())
     sealed["immutable"] = True
     assert inspect(sealed).sealed
-    owned = stored(revision_config_map(PREFIX, "1234", V1, ONE))
+    owned = stored(revision_config_map(PREFIX, "1234", V1, ONE, 0))
     assert not inspect(owned).sealed
     assert inspect(owned).owners
     del owned["metadata"]["ownerReferences"]
     assert inspect(owned).owners == frozenset()
+
+
+def test_what_was_stable_last_is_found_again() -> None:
+    """By the revisions that the prefix owns, and with the latest epoch that stands anywhere."""
+
+    def kept(data: bytes, version: str, epoch: int, owner: str = "1234") -> Found:
+        return inspect(
+            stored(revision_config_map(PREFIX, owner, revision(version, data), data, epoch))
+        )
+
+    first, second, tried = kept(ONE, "v1", 1), kept(TWO, "v2", 4), kept(LARGE, "v3", 0)
+    published = inspect(found_bundle(bundle_files()))
+    assert last_stable([first, second, tried, published], "1234") == (revision("v2", TWO), 4)
+    later = replace(published, epoch=9)
+    assert last_stable([first, later], "1234") == (revision("v1", ONE), 9)
+    assert last_stable([tried, later], "1234") is None, "what was only tried was never stable"
+    assert last_stable([kept(ONE, "v1", 1, owner="another")], "1234") is None
+    assert last_stable([], "1234") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "epoch"), [("", 0), ("7", 7), ("-7", 0), ("seven", 0), ("9" * 30, 2**52)]
+)
+def test_an_epoch_that_somebody_wrote(text: str, epoch: int) -> None:
+    """No number is none, and none is more than a status takes."""
+    body = stored(revision_config_map(PREFIX, "1234", V1, ONE, 1))
+    body["metadata"]["annotations"]["headwater.dev/epoch"] = text
+    assert inspect(body).epoch == epoch
 
 
 def test_content_is_not_read() -> None:

@@ -1,6 +1,7 @@
 """The status is a rollout's only memory: what goes in comes out, and nothing is written twice."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,25 +14,38 @@ from headwater.contract.route import Revision, Weight
 from headwater.controller.status import dump, plan_from, state_from, status_from
 from headwater.resources import PromptPrefix
 from headwater.resources.generate import openapi_schema
-from headwater.resources.prefix import HISTORY_LIMIT, PUBLISHED_LIMIT, PromptPrefixStatus
 from headwater.resources.schema import MESSAGE_LIMIT, Condition
+from headwater.resources.status import (
+    HISTORY_LIMIT,
+    PUBLISHED_LIMIT,
+    ConsumerCounts,
+    PromptPrefixStatus,
+)
 from headwater.rollout.state import (
+    Analysis,
+    Answers,
     Candidate,
+    Comparison,
     Counts,
     Entry,
     Evidence,
+    Measurement,
+    Observed,
     Pause,
     Phase,
+    Query,
     Reason,
     Result,
+    Retained,
     RolledBack,
     SetWeight,
     State,
     Verdict,
+    Withdrawn,
 )
 from tests.unit.controller.bodies import PREFIX, prompt_prefix
 from tests.unit.rollout.stories import FEW, NONE, START, V1, V2, serving, trying
-from tests.unit.rollout.test_laws import Rollouts
+from tests.unit.rollout.test_laws import NOTHING_NEW, Rollouts
 
 SCHEMA = openapi_schema(PromptPrefix)["properties"]["status"]
 LATER = START + timedelta(hours=1)
@@ -53,7 +67,7 @@ def written(
         previous or PromptPrefixStatus(),
         generation=4,
         conditions=[ready],
-        namespaces=2,
+        consumers=ConsumerCounts(namespaces=2, pods=5),
         stable_counts=stable_counts,
         now=now,
     )
@@ -108,20 +122,51 @@ revisions = st.builds(
     st.from_regex(r"[a-z0-9]{1,63}", fullmatch=True),
     st.binary(max_size=2).map(Digest.of),
 )
-counts = st.builds(Counts, numbers, numbers, numbers)
-candidates = st.builds(
-    Candidate,
-    revision=revisions,
-    step=st.integers(0, 20),
-    weight=st.integers(0, 100).map(Weight.percent),
-    started_at=times,
-    step_started_at=times,
-    evidence=st.dictionaries(st.text("abc-", min_size=1, max_size=128), counts, max_size=16),
-    verdict=st.builds(Verdict, st.sampled_from(Result), texts),
+counts = st.builds(Counts, *[numbers] * len(Counts().all()))
+model_ids = st.text("abc-", min_size=1, max_size=128)
+some = counts.filter(lambda count: count != Counts())
+measurements = st.builds(
+    Measurement, times, st.none() | st.floats(allow_nan=False, allow_infinity=False), texts
 )
+
+
+@st.composite
+def candidates_of(draw: st.DrawFn) -> Candidate:
+    """A candidate as `decide` leaves it: what was not counted is not there."""
+    models = draw(st.lists(model_ids, max_size=8, unique=True))
+    evidence = {model: draw(some) for model in models}
+    comparison = st.builds(Comparison, *[numbers] * 4, counts, counts)
+    return Candidate(
+        revision=draw(revisions),
+        step=draw(st.integers(0, 20)),
+        weight=Weight.percent(draw(st.integers(0, 100))),
+        started_at=draw(times),
+        step_started_at=draw(times),
+        clock_from=draw(times),
+        heard_at=draw(times),
+        clock_stopped_at=draw(st.none() | times),
+        retry=draw(st.integers(0, 2**31 - 1)),
+        evidence=evidence,
+        baseline={model: draw(some) for model in models[:4]},
+        comparisons={model: draw(comparison) for model in models[:2]},
+        answers=draw(
+            st.dictionaries(
+                st.text("abc", min_size=1, max_size=63),
+                st.builds(Answers, numbers, measurements),
+                max_size=8,
+            )
+        ),
+        verdict=draw(st.builds(Verdict, st.sampled_from(Result), texts)),
+    )
+
+
+candidates = candidates_of()
 gone = st.builds(RolledBack, revisions, st.integers(0, 2**31 - 1), texts, times)
 histories = st.lists(
-    st.builds(Entry, revisions, st.sampled_from(Reason), texts, times), max_size=HISTORY_LIMIT
+    st.builds(
+        Entry, revisions, st.sampled_from(Reason), texts, times, st.none() | st.integers(0, 9)
+    ),
+    max_size=HISTORY_LIMIT,
 ).map(tuple)
 nothing_yet = st.builds(State, st.sampled_from(Phase), texts, numbers, history=histories)
 states = nothing_yet | st.builds(
@@ -133,6 +178,8 @@ states = nothing_yet | st.builds(
     promoted_at=times,
     candidate=st.none() | candidates,
     rolled_back=st.none() | gone,
+    retained=st.lists(st.builds(Retained, revisions, times), max_size=4).map(tuple),
+    withdrawn=st.none() | st.builds(Withdrawn, numbers, times),
     history=histories,
 )
 
@@ -159,7 +206,7 @@ def test_what_is_too_long_is_cut_once() -> None:
         stable=V1,
         promoted_at=START,
         message="y" * 5000,
-        candidate=Candidate(V2, 0, Weight(0), START, START, verdict=verdict),
+        candidate=replace(state.candidate, verdict=verdict),
     )
     first = written(long)
     assert first.candidate is not None
@@ -175,7 +222,7 @@ class RestartedRollouts(Rollouts):
         super().__init__()
         self.status = PromptPrefixStatus()
 
-    def _decide(self, observed: Evidence = NONE) -> None:
+    def _decide(self, observed: Observed = NOTHING_NEW) -> None:
         super()._decide(observed)
         self.status = written(self.state, self.status, self.now)
         remembered = state_from(self.status)
@@ -255,13 +302,28 @@ def test_an_empty_status_is_the_first_state() -> None:
 
 
 def test_the_plan_is_what_the_author_declared() -> None:
-    """Percents and durations become weights and time; a digest is declared once it verified."""
+    """Percents and durations become weights and time; a digest is declared once it verified.
+
+    A step's own limits stand on the general ones.
+    """
     declared = Digest.of(b"declared")
     body = prompt_prefix(
         rollout={
-            "steps": [{"setWeight": 5}, {"pause": {"duration": "90s"}}, {"pause": {}}],
-            "analysis": {"minHitRate": 0.8, "minRequests": 7},
+            "steps": [
+                {"setWeight": 5},
+                {"pause": {"duration": "90s"}},
+                {"setWeight": 50, "analysis": {"minRequests": 70, "maxCostIncrease": 0.5}},
+                {"pause": {}},
+            ],
+            "analysis": {
+                "minHitRate": 0.8,
+                "minRequests": 7,
+                "noDataAfter": "3m",
+                "queries": [{"name": "quality", "promql": "up", "min": 0.5, "failureLimit": 2}],
+            },
             "approval": "Required",
+            "progressDeadline": "30m",
+            "rollbackWindow": {"revisions": 2},
             "approvedDigest": str(V2.digest),
         },
         suspend=True,
@@ -270,8 +332,22 @@ def test_the_plan_is_what_the_author_declared() -> None:
     plan = plan_from(PromptPrefix.model_validate(body), declared)
     assert plan.declared == Revision("v2", declared)
     assert plan.models == ("claude-opus-4-8",)
-    assert plan.steps == (SetWeight(Weight(500)), Pause(timedelta(seconds=90)), Pause())
-    assert (plan.strategy, plan.min_hit_rate, plan.min_requests) == ("Canary", 0.8, 7)
+    general = Analysis(
+        min_hit_rate=0.8,
+        min_requests=7,
+        no_data_after=timedelta(minutes=3),
+        queries=(Query("quality", minimum=0.5, failure_limit=2),),
+    )
+    assert plan.analysis == general
+    assert plan.steps == (
+        SetWeight(Weight(500)),
+        Pause(timedelta(seconds=90)),
+        SetWeight(Weight(5000), replace(general, min_requests=70, max_cost_increase=0.5)),
+        Pause(),
+    )
+    assert (plan.strategy, plan.first_version, plan.on_deadline) == ("Canary", "Immediate", "Hold")
+    assert (plan.progress_deadline, plan.rollback_window) == (timedelta(minutes=30), 2)
+    assert plan.retain == timedelta(minutes=5)
     assert (plan.approval_required, plan.approved_digest) == (True, V2.digest)
     assert (plan.suspend, plan.retry, plan.history_limit) == (True, 3, HISTORY_LIMIT)
     assert plan_from(PromptPrefix.model_validate(body), None).declared is None
