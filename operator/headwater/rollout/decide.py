@@ -110,9 +110,14 @@ def _recover(plan: Plan, state: State, observed: Observed, now: datetime) -> Dec
     if state.stable is not None or state.candidate is not None or observed.recovered is None:
         return Decision(state)
     stable, epoch = observed.recovered
-    message = f"the status was lost: {stable.version} was stable by the revisions that are kept"
-    found = replace(state, stable=stable, promoted_at=now, epoch=epoch + 1)
-    return _record(plan, found, Entry(stable, Reason.RECOVERED, message, now))
+    if epoch == 1:  # the first version, and nothing since: it may never have been written down
+        message = f"{stable.version} is served to everyone: the first version"
+        entry = Entry(stable, Reason.FIRST_VERSION, message, now)
+    else:
+        epoch += 1
+        message = f"the status was lost: {stable.version} was stable by the revisions that are kept"
+        entry = Entry(stable, Reason.RECOVERED, message, now)
+    return _record(plan, replace(state, stable=stable, promoted_at=now, epoch=epoch), entry)
 
 
 def _hold_for_content(plan: Plan, state: State, now: datetime) -> Decision:
@@ -559,7 +564,7 @@ def _step(plan: Plan, candidate: Candidate) -> SetWeight | Pause | None:
 
 
 def _percent(weight: int) -> str:
-    return f"{weight / 100:g} %"
+    return f"{weight / 100:g}%"
 
 
 def _written(duration: timedelta | None) -> str:

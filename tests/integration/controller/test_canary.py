@@ -106,7 +106,7 @@ def test_goes_by_steps_to_promotion(rollout: Rollout) -> None:
     rollout.traffic(second, hits=1)
     status = rollout.await_phase("AwaitingApproval", weight=50)
     assert status["message"] == f"v2 waits for spec.rollout.approvedDigest: {second}"
-    rollout.team.await_event("WeightRaised", "50 %", f"{REQUESTS} of {REQUESTS}")
+    rollout.team.await_event("WeightRaised", "50%", f"{REQUESTS} of {REQUESTS}")
 
     rollout.traffic(second, hits=2 * REQUESTS)
     rollout.team.edit({"rollout": {"approvedDigest": str(rollout.stable)}})

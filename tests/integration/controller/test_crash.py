@@ -32,7 +32,8 @@ REVISION = "create configmaps"
 BUNDLE = "apply configmaps"
 STATUS = "apply promptprefixes/status"
 EVENT_WRITE = "create events"
-FORGET = "delete configmaps"
+BECAME_STABLE = "apply configmaps"
+"""On the revision: a lost status is rebuilt from it."""
 
 CANARY = {
     "strategy": "Canary",
@@ -85,7 +86,7 @@ STAGES = (
     ),
     Stage(
         "promoted on evidence",
-        (STATUS, BUNDLE, BUNDLE, STATUS, EVENT_WRITE, FORGET),
+        (BECAME_STABLE, STATUS, BUNDLE, BUNDLE, STATUS, EVENT_WRITE),
         None,
         ("v3", None, None),
     ),
@@ -157,7 +158,7 @@ class Case:
         return [note for note in notes if notes.count(note) > 1]
 
 
-_TIMES = re.compile(r"At$|Time$|^at$")
+_TIMES = re.compile(r"At$|Time$|^at$|^until$|^clockFrom$")
 
 
 def _settled(part: Any) -> Any:

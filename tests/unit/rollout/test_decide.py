@@ -148,7 +148,7 @@ ROWS = [
         Phase.PROGRESSING,
         "v1",
         (Reason.CANARY_STARTED,),
-        says="v1 at 100 %: ",
+        says="v1 at 100%: ",
     ),
     Row(
         "a first version under canary is stable with a pass",
@@ -219,6 +219,15 @@ ROWS = [
         "v1, v2 at 10%",
         (Reason.RECOVERED, Reason.CANARY_STARTED, Reason.WEIGHT_RAISED),
         also={"recovered": (V1, 7)},
+    ),
+    Row(
+        "a first version of which only the revision was written is a first version",
+        plan(V1),
+        NOTHING,
+        Phase.STABLE,
+        "v1",
+        (Reason.FIRST_VERSION,),
+        also={"recovered": (V1, 1)},
     ),
     Row(
         "what the status says is not doubted for what else is kept",
@@ -1164,7 +1173,7 @@ def test_the_history_says_on_what_grounds() -> None:
         " 90%; claude-haiku-4-5 shows no eligible request and is ignored"
     )
     assert [entry.message for entry in promoted.state.history] == [
-        f"50 %: {grounds}",
+        f"50%: {grounds}",
         f"v2 is served to everyone: {grounds}",
     ]
     assert promoted.state.promoted_at == START + MINUTE

@@ -180,11 +180,13 @@ class Rollouts(RuleBasedStateMachine):
         before, lost = self.state, self.state == State() and self.recovered is not None
         decision = decide(self.plan, before, observed, self.now)
         self.state = decision.state
-        self.recovered = None
         if lost:
-            assert decision.events[0].reason is Reason.RECOVERED
+            first = self.recovered is not None and self.recovered[1] == 1
+            reason = Reason.FIRST_VERSION if first else Reason.RECOVERED
+            assert decision.events[0].reason is reason
             (revision, epoch) = observed.recovered or (None, 0)
             before = replace(before, stable=revision, epoch=epoch)
+        self.recovered = None
         verdict = self._verdict(before, observed)
         self._check_weight(before, verdict)
         self._check_stable(before, verdict)
