@@ -14,28 +14,44 @@ try:
 except ImportError:  # the bare install is the assembly library, which needs no command line
     sys.exit("headwater: the command line is an extra: pip install 'headwater[cli]'")
 
-_COMMANDS: Final = {
-    "controller": "Run the operator: publish contracts, roll them out, schedule warmers.",
+_PEOPLE: Final = {
+    "abort": "Go back to the stable version of a prefix.",
+    "approve": "Approve the declared version of a prefix by its digest.",
+    "diff": "Show how two contracts differ, and what that costs in the cache.",
     "digest": "Print the digest of a PromptPrefix manifest, or write it into the file.",
+    "get": "Show prefixes: what is stable, what is canaried, what that waits for.",
+    "history": "Show what happened to a prefix, the newest first.",
+    "pause": "Make a prefix stand still.",
+    "resume": "Let a prefix that stands still go on.",
+    "retry": "Try a version again that went back.",
+    "simulate-rollout": "Show what a rollout's plan would do with some traffic.",
+    "why": "Say why a prefix stands where it does, and what would move it.",
+}
+_ROLES: Final = {
+    "controller": "Run the operator: publish contracts, roll them out, schedule warmers.",
     "sidecar": "Run the localhost proxy that sends the contract's bytes or nothing.",
     "simulator": "Run an Anthropic-compatible server that models prompt caching faithfully.",
     "warm": "Warm the cache lanes of a contract once (what a CacheWarmer's Job runs).",
 }
+_STEERING: Final = ("approve", "pause", "resume", "retry")
+"""Commands that are one module together."""
 
 
-class _RoleGroup(click.Group):
+class _Commands(click.Group):
     """A group whose commands live in `headwater.cli.<name>` as `command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return sorted(_COMMANDS)
+        return sorted(_PEOPLE | _ROLES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _PEOPLE | _ROLES:
             return None
+        steers = cmd_name in _STEERING
+        name = "steer" if steers else cmd_name.replace("-", "_")
         try:
-            module = importlib.import_module(f"headwater.cli.{cmd_name}")
+            module = importlib.import_module(f"headwater.cli.{name}")
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("headwater"):
                 raise
@@ -44,17 +60,18 @@ class _RoleGroup(click.Group):
                 f" installed: pip install 'headwater[operator]' (or the extra of this role)."
             )
             raise click.ClickException(msg) from error
-        command: click.Command = module.command
+        command: click.Command = getattr(module, cmd_name if steers else "command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # The one-line helps stand here, so that `headwater --help` imports no role.
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(_COMMANDS.items()))
+        for heading, commands in (("What people type", _PEOPLE), ("What containers run", _ROLES)):
+            with formatter.section(heading):
+                formatter.write_dl(sorted(commands.items()))
 
 
-@click.group(cls=_RoleGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="headwater")
 def main() -> None:
     """Headwater makes a shared prompt prefix a contract."""

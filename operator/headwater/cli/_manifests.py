@@ -1,19 +1,20 @@
 """The manifests that a person gives with `-f`: files, folders, standard input.
 
-Reads them, finds the PromptPrefixes and the ConfigMaps that they refer to, and writes a digest
-into a file so that not one other byte of it changes. It asks no cluster.
+Reads them, finds the PromptPrefixes and the ConfigMaps that they refer to, and sets a field in a
+file so that not one other byte of it changes. It asks no cluster.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
 from pydantic import ValidationError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
+from headwater.cli._edit import Edit, Value, placed, replaced
 from headwater.cli._yaml import ManifestError, compose, member, value_of
-from headwater.contract.content import TTL, digest_of
+from headwater.contract.content import TTL, canonical_bytes
 from headwater.contract.digest import Digest
 from headwater.contract.errors import HeadwaterError
 from headwater.resources.prefix import ContentSource
@@ -64,12 +65,17 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A PromptPrefix of the manifests, and the digest that its content has."""
+    """A PromptPrefix of the manifests, and the contract that its content is."""
 
     document: Document
     version: str
     declared: str | None
-    digest: Digest
+    canonical: bytes
+
+    @property
+    def digest(self) -> Digest:
+        """What its content hashes to, whatever was declared."""
+        return Digest.of(self.canonical)
 
     @property
     def label(self) -> str:
@@ -174,7 +180,7 @@ def _built_from(document: Document, built: Iterable[Prefix]) -> Prefix | None:
             f"{document.source.name}: standard input has another PromptPrefix {document.name!r}"
             " than the one that is built from this file: give both of the same build."
         )
-    return Prefix(document, declared.version, declared.digest, twins[0].digest)
+    return Prefix(document, declared.version, declared.digest, twins[0].canonical)
 
 
 def _prefix(document: Document, config_maps: Mapping[tuple[str, str], Document]) -> Prefix:
@@ -186,7 +192,7 @@ def _prefix(document: Document, config_maps: Mapping[tuple[str, str], Document])
     spec = _declared(document)
     try:
         declared = resolve(spec.content, lookup, ttl=spec.ttl, provider=spec.provider)
-        return Prefix(document, spec.version, spec.digest, digest_of(declared))
+        return Prefix(document, spec.version, spec.digest, canonical_bytes(declared))
     except MissingReferenceError as error:
         raise ManifestError(
             f"{document.place}: {error}"
@@ -228,13 +234,13 @@ def written(source: Source, found: Iterable[Prefix]) -> str:
     return text
 
 
-def _edit(prefix: Prefix, text: str) -> tuple[int, int, str]:
-    """Start, end and replacement, in characters."""
+def _edit(prefix: Prefix, text: str) -> Edit:
     spec = member(prefix.document.node, "spec")
     assert isinstance(spec, MappingNode)  # noqa: S101 - a version was read from it
     keys = {key.value: (key, value) for key, value in spec.value}
     if "digest" in keys:
-        return _replaced(prefix, *keys["digest"], text)
+        name = prefix.document.source.name
+        return replaced(name, "spec.digest", *keys["digest"], text, prefix.digest)
     key, version = keys["version"]
     end = version.end_mark.index
     if spec.flow_style:
@@ -248,15 +254,54 @@ def _edit(prefix: Prefix, text: str) -> tuple[int, int, str]:
     return line_end + 1, line_end + 1, f"{indent}digest: {prefix.digest}{newline}"
 
 
-def _replaced(prefix: Prefix, key: Node, old: Node, text: str) -> tuple[int, int, str]:
-    start, end = old.start_mark.index, old.end_mark.index
-    if start == end:  # nothing behind the colon, but perhaps a comment
-        start = text.index(":", key.end_mark.index) + 1
-        return start, start, f" {prefix.digest}"
-    if not isinstance(old, ScalarNode) or "\n" in text[start:end]:
+def named(sources: Iterable[Source], name: str, namespace: str | None) -> Document:
+    """The PromptPrefix of that name.
+
+    Raises:
+        ManifestError: there is none with a spec, or more than one.
+    """
+    sources = list(sources)
+    there = [document for document in documents(sources) if document.body["kind"] == "PromptPrefix"]
+    found = [
+        document
+        for document in there
+        if document.name == name and namespace in (None, document.namespace or namespace)
+    ]
+    if len(found) == 1:
+        if not isinstance(found[0].body.get("spec"), dict):
+            raise ManifestError(f"{found[0].place}: it has no spec.")
+        return found[0]
+    places = ", ".join(source.name for source in sources)
+    if found:
         raise ManifestError(
-            f"{prefix.document.source.name}:{old.start_mark.line + 1}: spec.digest is not one line"
-            " of text: remove it, and run this again."
+            f"{places}: {len(found)} PromptPrefixes are called {name!r}: give the one file that is"
+            " meant, or its namespace with -n."
         )
-    quote = text[start] if text[start] in "'\"" else ""
-    return start, end, f"{quote}{prefix.digest}{quote}"
+    others = ", ".join(document.name for document in there)
+    what = f"the PromptPrefixes in it are {others}" if others else "there is no PromptPrefix in it"
+    raise ManifestError(f"{places}: no PromptPrefix {name!r}: {what}.")
+
+
+def with_field(document: Document, path: Sequence[str], value: Value) -> str:
+    """The document's source with one field set; nothing else in it changes.
+
+    Raises:
+        ManifestError: the field has no place that could be edited safely.
+    """
+    source = document.source
+    start, end, new = placed(source.name, document.node, path, source.text, value)
+    edited = replace(source, text=source.text[:start] + new + source.text[end:])
+    before = [found.body for found in documents([source])]
+    meant = [_with(body, path, value) if body == document.body else body for body in before]
+    # The edit is made by position: read it back before it replaces what a person wrote.
+    if [found.body for found in documents([edited])] != meant:
+        raise ManifestError(
+            f"{document.place}: {'.'.join(path)} cannot be written safely: set it to"
+            f" {value} by hand."
+        )
+    return edited.text
+
+
+def _with(body: Mapping[str, Any], path: Sequence[str], value: Value) -> dict[str, Any]:
+    name, *rest = path
+    return {**body, name: _with(body.get(name) or {}, rest, value) if rest else value}

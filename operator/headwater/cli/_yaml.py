@@ -9,6 +9,7 @@ way, such as a tag, is refused rather than guessed.
 Source: sigs.k8s.io/yaml in kubectl 1.34; `tests/integration/test_crds.py` compares.
 """
 
+import io
 import math
 import re
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.main import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.representer import SafeRepresenter
 from ruamel.yaml.resolver import VersionedResolver
 from ruamel.yaml.tag import Tag
 
@@ -93,6 +95,40 @@ def value_of(node: Node, source: str) -> Any:
         ManifestError: a tag, a repeated key, or a number that JSON does not have.
     """
     return _Reader(source).value(node)
+
+
+class _Representer(SafeRepresenter):
+    """Quotes each text that kubectl would take for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+    def text(self, data: str) -> ScalarNode:
+        style = None
+        if data in _WORDS or _NOT_FINITE.fullmatch(data) or _number(data) != data:
+            style = '"'
+        elif not data.replace("\n", "").replace("\t", "").isprintable():
+            style = '"'  # unescaped, a CR or U+2028 would come back as a newline
+        elif "\n" in data:
+            style = "|"
+        node: ScalarNode = self.represent_scalar(_TEXT, data, style=style)
+        return node
+
+
+_Representer.add_representer(str, _Representer.text)
+
+
+def dump(value: Any) -> str:
+    """What JSON holds, as YAML that kubectl and `value_of` read as the same."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
+    yaml.default_flow_style = False
+    yaml.allow_unicode = True
+    yaml.width = 1 << 16  # a folded line is hard to search in
+    written = io.StringIO()
+    yaml.dump(value, written)
+    return written.getvalue()
 
 
 def member(node: Node, *path: str) -> Node | None:

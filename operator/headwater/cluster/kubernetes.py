@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlencode
 
@@ -35,23 +36,29 @@ _TIMEOUT: Final = 30.0
 """Seconds for one request."""
 _WATCH_SECONDS: Final = 60
 """A watch's length: a connection that died silently is noticed after it, at two calls a minute."""
+_POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NOT_ASCII: Final = re.compile(r"[^\x20-\x7e]")
 
 
 class KubernetesCluster:
-    """`Cluster` on a real API server. Build it with `connect`, and close it."""
+    """`Cluster` on a real API server. Build it with `connect`, and close it.
 
-    def __init__(self, client: ApiClient) -> None:
+    Attributes:
+        namespace: the kubeconfig context's, or the pod's own: where a person means to be.
+    """
+
+    def __init__(self, client: ApiClient, namespace: str = "default") -> None:
         """Take over `client`, which `close` closes."""
+        self.namespace = namespace
         self._client = client
         # Waiting for a connection must not count against a request's time.
         self._gate = asyncio.Semaphore(client.configuration.connection_pool_maxsize)
 
     @classmethod
-    async def connect(cls, *, connections: int = 20) -> Self:
+    async def connect(cls, *, connections: int = 20, context: str | None = None) -> Self:
         """Use the service account inside a pod, else the kubeconfig's current context.
 
-        `connections` bounds the requests in flight.
+        `connections` bounds the requests in flight. `context` is another of the kubeconfig's.
 
         Raises:
             UnavailableError: neither is there.
@@ -60,12 +67,14 @@ class KubernetesCluster:
         # Asked for now: the client library looks at the environment when it is imported.
         kubeconfig = os.environ.get("KUBECONFIG")
         try:
-            if "KUBERNETES_SERVICE_HOST" in os.environ and not kubeconfig:
+            if "KUBERNETES_SERVICE_HOST" in os.environ and not (kubeconfig or context):
                 config.load_incluster_config(client_configuration=configuration)
+                namespace = _POD_NAMESPACE.read_text()
             else:
-                await config.load_kube_config(
-                    config_file=kubeconfig, client_configuration=configuration
+                loader = await config.load_kube_config(
+                    config_file=kubeconfig, context=context, client_configuration=configuration
                 )
+                namespace = loader.current_context["context"].get("namespace") or "default"
         except config.ConfigException as error:
             raise UnavailableError(
                 0,
@@ -73,7 +82,7 @@ class KubernetesCluster:
                 " service account.",
             ) from error
         configuration.connection_pool_maxsize = connections
-        return cls(ApiClient(configuration=configuration))
+        return cls(ApiClient(configuration=configuration), namespace)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -191,6 +200,30 @@ class KubernetesCluster:
             kind.path(namespace, name),
             {"fieldManager": FIELD_MANAGER},
             {"metadata": metadata},
+            "application/merge-patch+json",
+        )
+
+    async def patch(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        body: Object,
+        *,
+        field_manager: str,
+        dry_run: bool = False,
+    ) -> Object:
+        """Merge `body` into an object (RFC 7386); a resourceVersion in it must be the current one.
+
+        `field_manager` is who did it, since it was not the operator. `dry_run` has the API server
+        check it and answer, and nothing more.
+        """
+        return await self._request(
+            "PATCH",
+            kind.path(namespace, name),
+            {"fieldManager": field_manager, "fieldValidation": "Strict"}
+            | ({"dryRun": "All"} if dry_run else {}),
+            body,
             "application/merge-patch+json",
         )
 
