@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from headwater.controller.deletion import DELETION_HELD
 from headwater.controller.store import Resolution
 from headwater.providers.models import lookup
 from headwater.resources.prefix import PromptPrefix
 from headwater.resources.schema import Condition
 from headwater.rollout.state import Phase, State
 
+DELETION_HELD: Final = "DeletionHeld"
+"""The reason of the condition and of the Event."""
 ESTIMATE_MARGIN: Final = 0.25
 """How far the token estimate may be off (see `headwater.providers.tokens`)."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headwater.cluster import PROMPT_PREFIX, Cluster, RefusedError
+from headwater.controller.conditions import DELETION_HELD
 from headwater.controller.consumers import Consumer
 from headwater.controller.events import Recorder
 from headwater.controller.objects import Key
@@ -20,8 +21,6 @@ from headwater.resources.prefix import LabelSelector
 _log = logging.getLogger(__name__)
 
 FINALIZER: Final = "headwater.dev/consumers"
-DELETION_HELD: Final = "DeletionHeld"
-"""The reason of the condition and of the Event."""
 _NAMED: Final = 3
 
 

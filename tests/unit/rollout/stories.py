@@ -68,7 +68,7 @@ def seen(evidence: Evidence = NONE, **facts: Any) -> Observed:
 
 def serving(revision: Revision, **facts: Any) -> State:
     """A revision is stable, and nothing else goes on."""
-    return State(epoch=1, stable=revision, promoted_at=START, **facts)
+    return State(**({"epoch": 1, "stable": revision, "promoted_at": START} | facts))
 
 
 def trying(
