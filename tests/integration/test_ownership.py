@@ -1,0 +1,252 @@
+"""Who may change what of a prefix: decided by the API server, with no part of Headwater running.
+
+Four people, each with one of the roles of deploy/ and nothing else: the owner, an approver, a
+team that consumes, and somebody who may patch prefixes but was given none of the three verbs.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from headwater.resources import PromptPrefix
+from headwater.resources.generate import openapi_schema
+from tests.cluster.control_plane import Cluster, ControlPlane
+from tests.cluster.waiting import wait_until
+from tests.integration.controller.harness import ROOT, install_crds
+from tests.integration.controller.team import manifest
+
+pytestmark = pytest.mark.xdist_group("policy")
+
+SHARED = "ai-platform"
+OTHER = f"sha256:{'0' * 64}"
+ROLES = {
+    "olga": "headwater-owner",
+    "ari": "headwater-approver",
+    "tina": "headwater-consumer",
+    "ed": "edit-prefixes",
+}
+EDIT = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: edit-prefixes}
+rules:
+  - {apiGroups: [headwater.dev], resources: [promptprefixes],
+     verbs: [get, create, update, patch, delete]}
+  - {apiGroups: [""], resources: [configmaps], verbs: [get, create, update, patch, delete]}
+"""
+
+
+def body(**spec: Any) -> dict[str, Any]:
+    whole = manifest(SHARED, name="org-core", **spec)
+    whole["spec"]["owner"] = {"team": "ai-platform", "contact": "#ai-platform"}
+    return {"apiVersion": "headwater.dev/v1alpha1", "kind": "PromptPrefix", **whole}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A control plane with deploy/ on it, the four people, and a prefix of the owner's."""
+    with ControlPlane() as plane:
+        install_crds(plane)
+        plane.kubectl("apply", "--server-side", "-f", str(ROOT / "deploy"))
+        plane.kubectl("apply", "-f", "-", input=EDIT)
+        plane.kubectl("create", "namespace", SHARED)
+        for person, role in ROLES.items():
+            binding = ("create", "rolebinding", person, f"--clusterrole={role}", f"--user={person}")
+            plane.kubectl(*binding, "-n", SHARED)
+        # Roles are put together by a controller, and policies take a moment to hold.
+        wait_until(lambda: may(plane, "olga", "publish"), 30, "the owner's role is complete")
+        wait_until(lambda: create(plane, "olga", body()) == "", 30, "the owner publishes")
+        trial = {"spec": {"version": "trial"}}
+        wait_until(lambda: "publish" in patch(plane, "ed", trial, dry=True), 30, "the policy holds")
+        yield plane
+
+
+def may(cluster: Cluster, person: str, verb: str) -> bool:
+    asked = ("auth", "can-i", verb, "promptprefixes.headwater.dev/org-core", "-n", SHARED)
+    answer = cluster.kubectl(*asked, f"--as={person}", check=False)
+    return answer.stdout.strip() == "yes"
+
+
+def create(cluster: Cluster, person: str, whole: dict[str, Any]) -> str:
+    """What a person is told who creates a prefix; empty where it was made."""
+    made = ("create", "-f", "-", f"--as={person}")
+    answer = cluster.kubectl(*made, input=json.dumps(whole), check=False)
+    return answer.stderr if answer.returncode else ""
+
+
+def patch(cluster: Cluster, person: str, change: dict[str, Any], *, dry: bool = False) -> str:
+    """What a person is told who patches the prefix; empty where it was done."""
+    args = ["patch", "pp", "org-core", "-n", SHARED, "--type=merge", "-p", json.dumps(change)]
+    if dry:
+        args.append("--dry-run=server")
+    answer = cluster.kubectl(*args, f"--as={person}", check=False)
+    return answer.stderr if answer.returncode else ""
+
+
+def version(cluster: Cluster) -> str:
+    return cluster.kubectl(
+        *("get", "pp", "org-core", "-n", SHARED, "-o", "jsonpath={.metadata.resourceVersion}")
+    ).stdout
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "another version": ({"version": "v2", "digest": OTHER}, "publish"),
+    "the same version, other bytes": ({"content": {"system": [{"text": "mine"}]}}, "publish"),
+    "its owner": ({"owner": {"team": "somebody-else"}}, "publish"),
+    "its owner's address": ({"owner": {"contact": "#elsewhere"}}, "publish"),
+    "the models": ({"models": ["claude-opus-5"]}, "publish"),
+    "the ttl": ({"ttl": "1h"}, "publish"),
+    "who consumes": ({"consumers": {"namespaceSelector": {"matchLabels": {"a": "b"}}}}, "publish"),
+    "whether it is enforced": ({"enforcement": "Observe"}, "publish"),
+    "the approval": ({"rollout": {"approvedDigest": OTHER}}, "approve"),
+    "a pause": ({"suspend": True}, "steer"),
+    "a retry": ({"retry": 7}, "steer"),
+    "how many are kept": ({"revisionHistoryLimit": 3}, "steer"),
+    "the strategy": ({"rollout": {"strategy": "Immediate"}}, "steer"),
+    "the floor": ({"rollout": {"analysis": {"minHitRate": 0.1}}}, "steer"),
+    "the need for an approval": ({"rollout": {"approval": "Required"}}, "steer"),
+    "the deadline": ({"rollout": {"progressDeadline": "9h"}}, "steer"),
+}
+HAS = {"olga": {"publish", "steer"}, "ari": {"approve"}, "ed": set[str]()}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_change_takes_its_verb(cluster: Cluster, change: str) -> None:
+    """Who has it may, who has not is told whose it is, what it takes, and what to do instead."""
+    spec, verb = CHANGES[change]
+    before = version(cluster)
+    for person, verbs in HAS.items():
+        said = patch(cluster, person, {"spec": spec}, dry=True)
+        if verb in verbs:
+            assert said == ""
+            continue
+        assert "Forbidden" in said or "denied" in said
+        for word in (f"'{verb}'", "ai-platform (#ai-platform)", "org-core", person):
+            assert word in said, said
+        assert patch(cluster, person, {"spec": spec}) == said, "a dry run tells the truth"
+    assert version(cluster) == before
+
+
+def test_a_consumer_may_read_and_no_more(cluster: Cluster) -> None:
+    """It does not get as far as the policy."""
+    assert "cannot patch" in patch(cluster, "tina", {"spec": {"suspend": True}})
+    asked = ("get", "pp", "org-core", "-n", SHARED, "-o", "name", "--as=tina")
+    assert cluster.kubectl(*asked).stdout
+
+
+def test_who_may(cluster: Cluster) -> None:
+    """`kubectl auth can-i approve promptprefixes.headwater.dev/org-core` tells."""
+    answers = {
+        person: {verb for verb in ("publish", "approve", "steer") if may(cluster, person, verb)}
+        for person in ROLES
+    }
+    assert answers == {**HAS, "tina": set()}
+
+
+def test_taking_the_need_for_an_approval_away_is_an_approval(cluster: Cluster) -> None:
+    """Else who steers could approve anything."""
+    assert patch(cluster, "olga", {"spec": {"rollout": {"approval": "Required"}}}) == ""
+    for change in ("Automatic", None):
+        said = patch(cluster, "olga", {"spec": {"rollout": {"approval": change}}})
+        assert "'approve'" in said, said
+    cluster.kubectl(
+        *("patch", "pp", "org-core", "-n", SHARED, "--type=merge"),
+        *("-p", json.dumps({"spec": {"rollout": {"approval": "Automatic"}}})),
+    )
+
+
+def test_a_prefix_made_with_an_approval_is_approved(cluster: Cluster) -> None:
+    """So deleting it and making it anew is no way around an approver."""
+    whole = body()
+    whole["metadata"]["name"] = "another"
+    whole["spec"]["rollout"] = {"approval": "Required", "approvedDigest": whole["spec"]["digest"]}
+    assert "'approve'" in create(cluster, "olga", whole)
+    del whole["spec"]["rollout"]["approvedDigest"]
+    assert "'publish'" in create(cluster, "ed", whole)
+    assert create(cluster, "olga", whole) == ""
+    assert "'publish'" in delete(cluster, "ed", "another")
+    assert delete(cluster, "olga", "another") == ""
+
+
+def delete(cluster: Cluster, person: str, name: str) -> str:
+    asked = ("delete", "pp", name, "-n", SHARED, f"--as={person}")
+    answer = cluster.kubectl(*asked, check=False)
+    return answer.stderr if answer.returncode else ""
+
+
+def test_what_says_nothing_about_the_contract_is_free(cluster: Cluster) -> None:
+    """Labels and annotations are for everyone who may patch."""
+    assert patch(cluster, "ed", {"metadata": {"labels": {"cost-centre": "7"}}}) == ""
+
+
+@pytest.mark.parametrize("role", ["revision", "bundle"])
+def test_published_bytes_are_the_controllers(cluster: Cluster, role: str) -> None:
+    """Nobody else makes, edits, unlabels or deletes them, however much they may."""
+    labels = f"headwater.dev/role: {role}\n    headwater.dev/prefix: org-core"
+    name = f"headwater.a.{role}"
+    whole = f"""
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {name}
+  namespace: {SHARED}
+  labels:
+    {labels}
+    headwater.dev/prefix-namespace: {SHARED}
+data: {{a: b}}
+"""
+    ed = ("-n", SHARED, "--as=ed")
+    controller = "--as=system:serviceaccount:headwater:headwater-controller"
+    said = cluster.kubectl("create", "-f", "-", *ed, input=whole, check=False)
+    assert "only Headwater's controller writes it" in said.stderr
+    assert f"publish a new version of the PromptPrefix {SHARED}/org-core" in said.stderr
+    cluster.kubectl("create", "-f", "-", controller, input=whole)
+    for attempt in (
+        ("patch", "configmap", name, "-p", '{"data": {"a": "c"}}'),
+        ("label", "configmap", name, "headwater.dev/role-"),
+        ("delete", "configmap", name),
+    ):
+        said = cluster.kubectl(*attempt, *ed, check=False)
+        assert "only Headwater's controller writes it" in said.stderr, said
+    other = whole.replace(labels, "app: mine").replace(name, f"mine.{role}")
+    cluster.kubectl("create", "-f", "-", *ed, input=other)
+    taken = ("label", "configmap", f"mine.{role}", f"headwater.dev/role={role}")
+    assert "only Headwater's" in cluster.kubectl(*taken, *ed, check=False).stderr
+
+
+def test_a_namespace_goes_with_its_prefixes(cluster: Cluster) -> None:
+    """Whoever may delete a namespace is not held up by what is in it."""
+    whole = body()
+    whole["metadata"]["namespace"] = "short-lived"
+    cluster.kubectl("create", "namespace", "short-lived")
+    cluster.kubectl("create", "-f", "-", input=json.dumps(whole))
+    cluster.kubectl("delete", "namespace", "short-lived", "--timeout=60s")
+
+
+def test_every_field_of_the_spec_belongs_to_a_verb() -> None:
+    """A new field has to be given to one, or anybody who may patch decides about it."""
+    text = (ROOT / "deploy/ownership.yaml").read_text("utf-8")
+    policy = next(iter(YAML(typ="safe").load_all(text)))
+    variables = {item["name"]: item["expression"] for item in policy["spec"]["variables"]}
+    schema = openapi_schema(PromptPrefix)["properties"]["spec"]["properties"]
+    top = {
+        name
+        for verb in ("publishes", "steers")
+        for name in re.findall(r"variables\.after\.\?(\w+)", variables[verb])
+    }
+    inner = {
+        name
+        for verb in ("approves", "steers")
+        for name in re.findall(r"variables\.is\.\?(\w+)", variables[verb])
+    }
+    rollout = schema["rollout"]["properties"]
+    assert top | {"rollout"} == set(schema)
+    assert inner == set(rollout)
+    defaults = dict(re.findall(r'is\.\?(\w+)\.orValue\("(\w+)"\)', variables["steers"]))
+    assert defaults == {
+        name: field["default"] for name, field in rollout.items() if "default" in field
+    }
