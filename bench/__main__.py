@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bench import contract, controller, evidence, judge, rollout, sidecar
+from bench import contract, controller, evidence, judge, lint, rollout, sidecar
 from bench.rows import show, write
 
 _PARTS = {
@@ -11,6 +11,7 @@ _PARTS = {
     "controller": controller.measure,
     "evidence": evidence.measure,
     "judge": judge.measure,
+    "lint": lint.measure,
     "rollout": rollout.measure,
     "sidecar": sidecar.measure,
 }

@@ -1,4 +1,4 @@
-"""How fast a rollout's decisions reach those whom they concern."""
+"""How fast a rollout is decided, what it costs, and how fast it reaches those it concerns."""
 
 import statistics
 import time
@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from bench import canary
 from bench.cluster import label_namespaces, on_fresh_cluster, prefix, served, until
 from bench.processes import headwater
 from bench.rows import Row
@@ -23,7 +24,7 @@ _ROUNDS: Final = 5
 
 def measure() -> list[Row]:
     """All rows of rollouts."""
-    return on_fresh_cluster(_abort)
+    return [canary.decision(), canary.excess_writes(), *on_fresh_cluster(_abort)]
 
 
 async def _abort(plane: ControlPlane, client: KubernetesCluster, directory: Path) -> list[Row]:

@@ -37,7 +37,7 @@ def _must(held: bool, what: str) -> None:  # noqa: FBT001 - it reads as an asser
 async def first_version(play: Play) -> list[Shown]:
     """v1 is published; the first request writes the provider's cache, the next one reads it."""
     commits.edit(play.stage.work / commits.MANIFEST, commits.shorten_the_wait)
-    play.view.say("The quickstart, its pauses shortened to seconds:")
+    play.view.say("The quickstart, its pauses shortened to seconds, its v1 approved:")
     await play.run("kubectl apply -f examples/quickstart/")
     await play.until(lambda seen: seen.phase == "Stable" and seen.stable == "v1", "v1 is stable")
     play.published["v1"] = play.seen.status["stable"]["digest"]
@@ -82,14 +82,21 @@ async def second_version(play: Play) -> list[Shown]:
     await play.commit(commits.second_version)
     await play.until(lambda seen: seen.candidate == "v2" and seen.weight > 0, "v2 is tried")
     await play.run(f"kubectl get pp -n {NAMESPACE}")
-    play.view.say("One in four new conversations gets v2, and its cache hits are counted …")
+    play.view.say("One in four new conversations gets v2, and its cache hits are counted.")
+    await play.until(_is_unsure, "the judge says what it misses")
+    play.view.say(f"A flawless beginning may be luck: {_verdict(play.seen)}.")
     await play.until(lambda seen: seen.phase == "AwaitingApproval", "v2 asks for approval")
     asked = play.seen
     _must(asked.stable == "v1", "v2 became stable without an approval")
-    play.view.say(f"The status asks: {asked.status['message']}")
+    play.view.say(f"Now it is sure: {_verdict(asked)}.")
+    approved = asked.condition("Approved")
+    _must(
+        approved["reason"] == "OtherDigestApproved",
+        f"the approval of v1 should count for nothing, and the status says: {approved}",
+    )
+    play.view.say(f"The approval that stands is not v2's: {approved['message']}.")
     candidate = asked.status["candidate"]
-    play.view.say(f"The evidence: {candidate['verdict']['reason']}.")
-    play.view.say("The approval is a commit, too, and names the exact bytes:")
+    play.view.say("An approval is a commit, too, and names the exact bytes:")
     await play.commit(commits.approve(play.published["v2"]))
     await play.until(lambda seen: seen.stable == "v2" and seen.phase == "Stable", "v2 is stable")
     await play.run(f"kubectl get pp -n {NAMESPACE}")
@@ -97,7 +104,7 @@ async def second_version(play: Play) -> list[Shown]:
     raised = [row["reason"].split(":")[0] for row in history if row["event"] == "WeightRaised"]
     told = [row["event"] for row in history]
     _must(
-        raised == ["25 %", "50 %"] and told[0] == "CanaryStarted" and told[-1] == "Promoted",
+        raised == ["25%", "50%"] and told[0] == "CanaryStarted" and told[-1] == "Promoted",
         f"v2 should have gone by its steps, and the history says {told} with {raised}",
     )
     return [
@@ -107,6 +114,16 @@ async def second_version(play: Play) -> list[Shown]:
             " digest was approved",
         )
     ]
+
+
+def _is_unsure(seen: Seen) -> bool:
+    return "not yet sure" in _verdict(seen)
+
+
+def _verdict(seen: Seen) -> str:
+    """The judge's sentence on the candidate; empty while it was not judged."""
+    verdict: Mapping[str, str] = seen.status.get("candidate", {}).get("verdict", {})
+    return verdict.get("reason", "")
 
 
 def _hits(candidate: Mapping[str, Any]) -> str:

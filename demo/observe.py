@@ -50,9 +50,9 @@ class Counts:
 
     @property
     def rate(self) -> str:
-        """Like `98 % of 120`: the share of eligible requests that read the cache."""
+        """Like `98% of 120`: the share of eligible requests that read the cache."""
         eligible = self.hits + self.misses
-        return f"{self.hits * 100 // eligible} % of {eligible:,}" if eligible else "-"
+        return f"{self.hits * 100 // eligible}% of {eligible:,}" if eligible else "-"
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class View:
         for event in seen.events[self._events_told :]:
             self.say(f"event   {event.reason}: {event.note}")
         self._events_told = max(self._events_told, len(seen.events))
-        tried = f", {seen.candidate} at {seen.weight} %" if seen.candidate else ""
+        tried = f", {seen.candidate} at {seen.weight}%" if seen.candidate else ""
         status = f"status  {seen.phase}: {seen.stable} stable{tried}"
         if seen.stable and status != self._status_told:
             self._status_told = status
@@ -153,7 +153,7 @@ def _versions(seen: Seen) -> Table:
         table.add_row(
             version,
             _role(seen, version),
-            "-" if share is None else f"{share} %",
+            "-" if share is None else f"{share}%",
             *(Text(rate, style=_style(rate)) for rate in rates),
             f"{whole.requests - whole.failed:,}",
             f"{whole.failed:,}",
@@ -172,7 +172,7 @@ def _role(seen: Seen, version: str) -> str:
 def _style(rate: str) -> str:
     if rate == "-":
         return "dim"
-    return "green" if rate.startswith(("100 ", "9")) else "red"
+    return "green" if rate.startswith(("100%", "9")) else "red"
 
 
 def _money(seen: Seen, traffic: Traffic) -> Text:

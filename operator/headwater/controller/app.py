@@ -155,6 +155,8 @@ async def _work(cluster: Cluster, options: Options, clock: Callable[[], datetime
         len(store.namespaces),
         len(store.warmers),
     )
+    # Whether evidence can be had is known, too: else a recorded pass could act in an outage.
+    await evidence.gather(queue.add_after)
     beside = [
         queue.run(_WORKERS),
         _resync(watcher, cluster),

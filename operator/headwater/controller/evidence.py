@@ -56,7 +56,8 @@ class Evidence:
     interval: timedelta
     clock: Callable[[], datetime]
     outage: str = field(default="", init=False)
-    _rounds_in_vain: int = field(default=0, init=False)
+    # A controller that starts into an outage must not take it for a sidecar that starts anew.
+    _rounds_in_vain: int = field(default=_OUTAGE_AFTER - 1, init=False)
     _asked: dict[Key, _Asked] = field(default_factory=dict, init=False)
 
     def measurements(self, key: Key) -> Mapping[str, Measurement]:

@@ -1,0 +1,50 @@
+"""A control plane of their own, with an audit log: each scenario has a controller of its own."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+from tests.integration.controller.harness import Api, Controller, install_crds, reporting
+from tests.integration.controller.team import new_team
+from tests.integration.scenarios.provider import Provider, running
+from tests.integration.scenarios.world import Site, World
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The control plane of all scenarios."""
+    if os.environ.get("HEADWATER_CLUSTER"):
+        pytest.skip("reads an API server's audit log, so it needs a local one")
+    audit = tmp_path_factory.mktemp("scenarios") / "audit.log"
+    with ControlPlane(audit_log=audit) as plane, Api(plane) as api:
+        install_crds(plane)
+        yield Site(plane, api, audit)
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[Provider]:
+    """A provider with cold caches."""
+    arguments = ("simulator", "--port", "0", "--latency-base-ms", "5")
+    with running(tmp_path / "simulator.log", *arguments) as announced:
+        yield Provider(announced("listening"))
+
+
+@pytest.fixture
+def world(site: Site, provider: Provider, tmp_path: Path) -> Iterator[World]:
+    """A team that has published nothing yet."""
+    with new_team(site.api) as team, World(site, team, provider, tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+def controller(site: Site, provider: Provider, tmp_path: Path) -> Iterator[Controller]:
+    """The controller of one scenario."""
+    arguments = ("--provider-url", provider.url)
+    with (
+        Controller(site.plane.kubeconfig, tmp_path / "controller.log", *arguments) as controller,
+        reporting(controller),
+    ):
+        yield controller
