@@ -63,8 +63,11 @@ class Cluster(Protocol):
         """Create an object, or take its fields over, by server-side apply."""
         ...
 
-    async def apply_status(self, kind: Kind, body: Object) -> Object:
-        """Apply the `status` of `body` through the status subresource."""
+    async def replace_status(self, kind: Kind, body: Object) -> Object:
+        """Put exactly this `status` in place of what is there, through the status subresource.
+
+        `ConflictError` where the object is newer than the `resourceVersion` of `body`.
+        """
         ...
 
     async def create(self, kind: Kind, body: Object) -> Object:

@@ -137,21 +137,25 @@ class KubernetesCluster:
 
     async def apply(self, kind: Kind, body: Object) -> Object:
         """See `Cluster`."""
-        return await self._apply(kind, body, "")
-
-    async def apply_status(self, kind: Kind, body: Object) -> Object:
-        """See `Cluster`."""
-        return await self._apply(kind, body, "/status")
-
-    async def _apply(self, kind: Kind, body: Object, subresource: str) -> Object:
         metadata = body["metadata"]
         return await self._request(
             "PATCH",
-            kind.path(metadata.get("namespace"), metadata["name"]) + subresource,
+            kind.path(metadata.get("namespace"), metadata["name"]),
             {"fieldManager": FIELD_MANAGER, "force": "true"},
             _yaml({"apiVersion": kind.api_version, "kind": kind.kind, **body}),
             # With a parameter, because the client would write JSON for the bare type.
             "application/apply-patch+yaml; charset=utf-8",
+        )
+
+    async def replace_status(self, kind: Kind, body: Object) -> Object:
+        """See `Cluster`."""
+        # Not an apply, which would keep what others wrote into the status, and believe it.
+        metadata = body["metadata"]
+        return await self._request(
+            "PUT",
+            kind.path(metadata.get("namespace"), metadata["name"]) + "/status",
+            {"fieldManager": FIELD_MANAGER},
+            {"apiVersion": kind.api_version, "kind": kind.kind, **body},
         )
 
     async def create(self, kind: Kind, body: Object) -> Object:

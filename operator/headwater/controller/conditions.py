@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from headwater.controller.store import Resolution
+from headwater.providers.minimums import ESTIMATE_MARGIN
 from headwater.providers.models import lookup
 from headwater.resources.prefix import PromptPrefix
 from headwater.resources.schema import Condition
@@ -17,8 +18,6 @@ from headwater.rollout.state import Phase, State
 
 DELETION_HELD: Final = "DeletionHeld"
 """The reason of the condition and of the Event."""
-ESTIMATE_MARGIN: Final = 0.25
-"""How far the token estimate may be off (see `headwater.providers.tokens`)."""
 
 
 @dataclass(frozen=True, slots=True)

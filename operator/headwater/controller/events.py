@@ -23,11 +23,18 @@ _NOTE_LIMIT: Final = 1024
 class Recorder:
     """Writes Events, and one structured log line for each."""
 
-    def __init__(self, cluster: Cluster, clock: Callable[[], datetime], instance: str) -> None:
-        """`instance` names this process, as Events ask for."""
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Callable[[], datetime],
+        instance: str,
+        reporter: str = CONTROLLER,
+    ) -> None:
+        """`instance` names this process and `reporter` its role, as Events ask for."""
         self._cluster = cluster
         self._clock = clock
         self._instance = instance
+        self._reporter = reporter
 
     async def tell(
         self, kind: Kind, about: Object, reason: str, note: str, *, warning: bool = False
@@ -44,7 +51,7 @@ class Recorder:
         body: Object = {
             "metadata": {"name": f"{name}.{uuid.uuid4().hex[:16]}", "namespace": namespace},
             "eventTime": self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": CONTROLLER,
+            "reportingController": self._reporter,
             "reportingInstance": self._instance,
             "type": "Warning" if warning else "Normal",
             "reason": reason,

@@ -66,6 +66,7 @@ class PrefixReconciler:
             return await self._reconcile(key, record)
         except NotFoundError:
             # Deleted while it was worked on; its event is on the way, and so is its clean-up.
+            record.in_doubt = True
             return _LOOK_AGAIN if key in self.store.prefixes else None
         except ConflictError:
             # Somebody wrote first: nothing was decided, and all is read anew.
@@ -91,6 +92,10 @@ class PrefixReconciler:
         state = state_from(prefix.status)
         record.trim()
         totals = self._totals(key, state, resolution.digest)
+        if record.body.get("status") != record.recorded:
+            # Not as we left it, so that what we counted may stand there already: losing some of
+            # it makes a rollout slower, counting it twice would make it wrong.
+            record.counted = totals
         plan = plan_from(prefix, resolution.digest)
         if held is not None:
             plan = replace(plan, suspend=True)
@@ -100,14 +105,15 @@ class PrefixReconciler:
             decision = _explain(decision, resolution)
         at_hand = {resolution.digest: canonical} if resolution.digest and canonical else {}
         await self.publisher.store_revisions(key, record, decision.state, at_hand)
-        report = _Report(key, record, prefix, resolution, held, now)
-        served = state.stable is not None or state.candidate is not None
-        if served and decision.state.epoch != state.epoch:
+        heard = totals != record.counted or decision.state.stable != state.stable
+        report = _Report(key, record, prefix, resolution, held, heard, now)
+        # A first version has nobody to mislead: it is recorded once, when it is published.
+        if decision.state.epoch > max(state.epoch, 1):
             await self._record(report, _under_way(decision.state, prefix.status), {})
-            record.counted = totals
+            record.counted, record.recorded = totals, record.body.get("status")
         unpublished = await self.publisher.publish(key, record, prefix, decision.state, at_hand)
         await self._record(report, decision.state, unpublished)
-        record.counted = totals
+        record.counted, record.recorded = totals, record.body.get("status")
         waits = [
             look_again(plan, decision.state, now),
             await self.nudger.tell(key, decision.state.withdrawn, now),
@@ -121,18 +127,11 @@ class PrefixReconciler:
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def _read_again(self, key: Key, record: PrefixRecord) -> None:
-        """Start from what really stands in the cluster.
-
-        Evidence that may have been written is left out: losing some of it makes a rollout
-        slower, counting it twice would make it wrong.
-        """
-        before = record.body.get("status") or {}
+        """Start from what really stands in the cluster."""
         record.body = await self.cluster.get(PROMPT_PREFIX, *key)
         record.full = True
         record.resource_version = int(record.body["metadata"]["resourceVersion"])
-        if (record.body.get("status") or {}) != before:
-            state = state_from(PromptPrefix.model_validate(record.body).status)
-            record.counted = self._totals(key, state, None)
+        record.resolution = None  # its bytes may not be stored yet, and are at hand only now
         record.in_doubt = False
 
     # --- content -----------------------------------------------------------------------------
@@ -210,12 +209,14 @@ class PrefixReconciler:
     def _totals(
         self, key: Key, state: State, declared: Digest | None
     ) -> dict[str, dict[str, Counts]]:
-        """What the ledger has of the revisions in use, by short digest and model.
+        """What the ledger has of the prefix's revisions, by short digest and model.
 
         The declared one is among them before it is tried: what it did in an earlier life is
-        not held against a new try.
+        not held against a new try. So is the stable one of a status that was lost.
         """
         digests = {revision.digest for revision in in_bundle(state)}
+        stored = self.store.found(key, REVISION)
+        digests |= {Digest(digest) for item in stored for digest in item.digests}
         if declared is not None:
             digests.add(declared)
         ledger = self.evidence.ledger
@@ -237,7 +238,8 @@ class PrefixReconciler:
         generation = prefix.metadata.generation
         stable = state.stable
         ledger = self.evidence.ledger
-        counts = ledger.totals(key.name, stable.digest.short) if stable else {}
+        # Without news the rate stands: another controller counted since another time.
+        counts = ledger.totals(key.name, stable.digest.short) if stable and report.heard else {}
         recorded = PromptPrefix.model_validate(record.body).status
         status = status_from(
             key,
@@ -253,7 +255,7 @@ class PrefixReconciler:
         )
         if status == recorded:
             return
-        written = await self.cluster.apply_status(
+        written = await self.cluster.replace_status(
             PROMPT_PREFIX,
             {
                 "metadata": {
@@ -283,6 +285,7 @@ class _Report:
     prefix: PromptPrefix
     resolution: Resolution
     held: Held | None
+    heard: bool
     now: datetime
 
 

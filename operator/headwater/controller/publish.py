@@ -51,15 +51,16 @@ class Publisher:
         That of the stable one says so, for the day on which the status is lost.
         """
         found = {item.key: item for item in self.store.found(key, REVISION)}
-        latest = max((item.epoch for item in found.values()), default=0)
         for revision in in_bundle(state):
             name = Key(key.namespace, objects.revision_name(key, revision.digest))
             there = found.get(name)
             uid = record.body["metadata"]["uid"]
             intact = there is not None and _is_intact(there, revision.digest, uid)
             epoch = there.epoch if there is not None else 0
-            if revision == state.stable and (not epoch or epoch < latest):
-                epoch = state.epoch
+            # Another one may say so of a decision that was never recorded.
+            others = max((item.epoch for item in found.values() if item.key != name), default=0)
+            if revision == state.stable and epoch <= others:
+                epoch = max(state.epoch, others + 1)
             elif intact:
                 continue
             canonical = await self._bytes(key, revision.digest, at_hand)

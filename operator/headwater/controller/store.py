@@ -60,6 +60,8 @@ class PrefixRecord:
     """Namespaces in which the bundle stood at the last reconcile: a gap was made by hand."""
     counted: dict[str, dict[str, Counts]] = field(default_factory=dict)
     """Evidence totals by revision and model that stand in the status already."""
+    recorded: Object | None = None
+    """The status in which `counted` stands."""
     in_doubt: bool = False
     """A write failed, and whether it took effect is not known: read before deciding again."""
 

@@ -4,6 +4,7 @@ The operator never reads the Secret: it names it in the CronJob, and learns of a
 the fingerprint that the job reports.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,7 +13,15 @@ from typing import Any, Final
 
 import msgspec
 
-from headwater.cluster import CACHE_WARMER, CRON_JOB, ApiError, Cluster, NotFoundError, Object
+from headwater.cluster import (
+    CACHE_WARMER,
+    CRON_JOB,
+    ApiError,
+    Cluster,
+    ConflictError,
+    NotFoundError,
+    Object,
+)
 from headwater.contract.assembly import TTL_SECONDS
 from headwater.contract.digest import Digest
 from headwater.controller.conditions import Finding, kstatus, stamp
@@ -26,6 +35,9 @@ from headwater.warmer.report import Report, ReportError, WarmedLane, decode
 
 DESIRED_ANNOTATION: Final = "headwater.dev/desired"
 """Hash of the CronJob as it was wished for last: what is as wished is not written again."""
+
+_ONCE_MORE: Final = timedelta(milliseconds=200)
+"""When a write that came second is decided on anew."""
 
 _LaneKey = tuple[str, str, str]
 
@@ -54,6 +66,10 @@ class WarmerReconciler:
             return await self._reconcile(key, CacheWarmer.model_validate(body))
         except NotFoundError:
             return None
+        except ConflictError:  # somebody wrote first
+            with contextlib.suppress(NotFoundError):
+                self.store.see_warmer(await self.cluster.get(CACHE_WARMER, *key))
+            return _ONCE_MORE
         except ApiError:
             self._applied.pop(key, None)
             raise
@@ -140,9 +156,16 @@ class WarmerReconciler:
         if status == warmer.status:
             return
         dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-        written = await self.cluster.apply_status(
+        written = await self.cluster.replace_status(
             CACHE_WARMER,
-            {"metadata": {"namespace": key.namespace, "name": key.name}, "status": dumped},
+            {
+                "metadata": {
+                    "namespace": key.namespace,
+                    "name": key.name,
+                    "resourceVersion": warmer.metadata.resource_version,
+                },
+                "status": dumped,
+            },
         )
         self.store.see_warmer(written)
 

@@ -127,6 +127,8 @@ def _hold_for_content(plan: Plan, state: State, now: datetime) -> Decision:
         verdict = _with_verdict(plan, candidate).verdict
         if verdict.result is Result.ROLL_BACK:
             decision = _go_back_on(verdict, plan, state, candidate, now)
+        else:
+            decision = _lower(plan, state, candidate, now)
     served = state.stable is not None or state.candidate is not None
     phase = Phase.DEGRADED if served else Phase.PENDING
     return replace(decision, state=replace(decision.state, phase=phase, message=""))

@@ -108,7 +108,7 @@ class Lane:
     """The writes of one prefix, told by the namespaces that they go to.
 
     Attributes:
-        writes: what was forwarded, as words: `create configmaps`, `apply promptprefixes/status`.
+        writes: what was forwarded, as words: `create configmaps`, `replace promptprefixes/status`.
         let_through: how many more are forwarded before the rest is held; None for all.
         holds: whether something is being held: the prefix stands between two writes.
     """

@@ -100,7 +100,7 @@ class TestThroughTheController:
             team.publish(rollout=ROLLOUT)
             wait_until(lambda: lane.holds, PATIENCE, "it stands between two writes")
             controller.kill()
-            assert lane.writes == ["apply promptprefixes/status", "apply configmaps"]
+            assert lane.writes == ["replace promptprefixes/status", "apply configmaps"]
             key = Key(team.namespace, "house")
             assert told(api, consumer, "web", key) is None
             gate.release()

@@ -30,7 +30,7 @@ SECONDS = 30.0
 REQUESTS = 50
 REVISION = "create configmaps"
 BUNDLE = "apply configmaps"
-STATUS = "apply promptprefixes/status"
+STATUS = "replace promptprefixes/status"
 EVENT_WRITE = "create events"
 BECAME_STABLE = "apply configmaps"
 """On the revision: a lost status is rebuilt from it."""

@@ -220,9 +220,11 @@ def test_a_prefix_gets_its_finalizer_and_nothing_else(site: Site, team: Team) ->
     site.admin.patch(PROMPT_PREFIX, team.namespace, "house", finalizers("example.com/theirs"))
 
     def policy_holds() -> bool:
-        with pytest.raises(ApiError):
+        try:
             patch({"spec": {"suspend": True}})
-        return True
+        except ApiError:
+            return True
+        return False
 
     wait_until(policy_holds, PATIENCE, "the policy holds")
     ours = ("example.com/theirs", "headwater.dev/consumers")
@@ -235,7 +237,8 @@ def test_a_prefix_gets_its_finalizer_and_nothing_else(site: Site, team: Team) ->
         finalizers("headwater.dev/consumers"),
         finalizers(*ours, "example.com/more"),
     ):
-        with pytest.raises(ApiError, match="nothing of a PromptPrefix but its finalizer"):
+        either = "nothing of a PromptPrefix but its finalizer|takes the verb '(publish|steer)'"
+        with pytest.raises(ApiError, match=either):
             patch(refused)
     assert patch(finalizers("example.com/theirs")) == ["example.com/theirs"]
     assert team.prefix()["spec"]["version"] == "v1"
@@ -300,7 +303,8 @@ def test_it_may_do_all_that_it_does(site: Site, team: Team, tmp_path: Path) -> N
             lambda: site.admin.list(CRON_JOB, team.namespace), PATIENCE, "a warmer has its job"
         )
         bundle = team.bundle_name()
-        site.admin.patch(CONFIG_MAP, consumer, bundle, {"data": {"mine": "x"}})
+        # Nobody but the account may edit a bundle; its hand is told by the tool that it uses.
+        site.controller.patch(CONFIG_MAP, consumer, bundle, {"data": {"mine": "x"}})
         team.await_event("Repaired", consumer)
         site.admin.delete(PROMPT_PREFIX, team.namespace, "house")
         team.await_condition("Ready", "False", "DeletionHeld")

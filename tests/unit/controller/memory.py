@@ -10,7 +10,7 @@ Nothing here waits, so that what runs on it runs in one order, and can be told a
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from headwater.cluster import (
     NAMESPACE,
@@ -22,6 +22,8 @@ from headwater.cluster import (
     RefusedError,
 )
 from headwater.resources import PromptPrefix
+
+T = TypeVar("T")
 
 BORN = "2026-11-21T09:00:00Z"
 """The creation time of every object: the version tells which one is older."""
@@ -261,12 +263,12 @@ class Connection:
     async def apply(self, kind: Kind, body: Object) -> Object:
         return await self._call(f"apply {kind.plural}", lambda: self._server.apply(kind, body))
 
-    async def apply_status(self, kind: Kind, body: Object) -> Object:
+    async def replace_status(self, kind: Kind, body: Object) -> Object:
         metadata = body["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         version = metadata.get("resourceVersion")
         return await self._call(
-            f"apply {kind.plural}/status",
+            f"replace {kind.plural}/status",
             lambda: self._server.write_status(kind, namespace, name, body["status"], version),
         )
 
@@ -308,7 +310,7 @@ class Connection:
             f"delete {kind.plural}", lambda: self._server.delete(kind, namespace, name)
         )
 
-    async def _call(self, words: str, work: Callable[[], Any]) -> Any:
+    async def _call(self, words: str, work: Callable[[], T]) -> T:
         if self.dead:
             raise CrashError
         mishap = self._mishap if self._mishap and self._calls == self._mishap.at else None

@@ -8,8 +8,9 @@ import pytest
 
 from headwater.contract.digest import Digest
 from headwater.contract.route import Revision
-from headwater.controller.conditions import ESTIMATE_MARGIN, Finding, findings, stamp
+from headwater.controller.conditions import Finding, findings, stamp
 from headwater.controller.store import Resolution
+from headwater.providers.minimums import ESTIMATE_MARGIN
 from headwater.providers.models import lookup
 from headwater.resources import PromptPrefix
 from headwater.resources.schema import Condition

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from headwater.cluster import Object
 from headwater.cluster.api import FIELD_MANAGER
+from headwater.cluster.labels import ROLE_LABEL
 from headwater.contract import bundle
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError
@@ -19,7 +20,6 @@ from headwater.controller.objects import (
     BUNDLE,
     CONTENT,
     REVISION,
-    ROLE_LABEL,
     Found,
     Key,
     bundle_config_map,

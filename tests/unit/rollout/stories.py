@@ -51,12 +51,13 @@ def plan(declared: Revision | None, **facts: Any) -> Plan:
 
     Facts that an `Analysis` has go there.
     """
-    limits = {name: facts.pop(name) for name in [*facts] if hasattr(Analysis(), name)}
+    limits: dict[str, Any] = {"min_requests": 20, "unused_models": "Ignore"}
+    limits |= {name: facts.pop(name) for name in [*facts] if hasattr(Analysis(), name)}
     defaults: dict[str, Any] = {
         "models": (OPUS, HAIKU),
         "steps": STEPS,
         "progress_deadline": None,
-        "analysis": Analysis(**({"min_requests": 20, "unused_models": "Ignore"} | limits)),
+        "analysis": Analysis(**limits),
     }
     return Plan(declared=declared, **(defaults | facts))
 
@@ -68,7 +69,8 @@ def seen(evidence: Evidence = NONE, **facts: Any) -> Observed:
 
 def serving(revision: Revision, **facts: Any) -> State:
     """A revision is stable, and nothing else goes on."""
-    return State(**({"epoch": 1, "stable": revision, "promoted_at": START} | facts))
+    known: dict[str, Any] = {"epoch": 1, "stable": revision, "promoted_at": START} | facts
+    return State(**known)
 
 
 def trying(
@@ -84,14 +86,16 @@ def trying(
     """
     own = {name: facts.pop(name) for name in [*facts] if name in Candidate.__slots__}
     times = dict.fromkeys(("started_at", "step_started_at", "clock_from", "heard_at"), START)
+    details: dict[str, Any] = {**times, **own}
     candidate = Candidate(
         revision=revision,
         step=step,
         weight=Weight.percent(percent),
         evidence=evidence,
-        **(times | own),
+        **details,
     )
-    return State(**({"epoch": 3, "stable": V1, "promoted_at": START} | facts), candidate=candidate)
+    known: dict[str, Any] = {"epoch": 3, "stable": V1, "promoted_at": START} | facts
+    return State(**known, candidate=candidate)
 
 
 def went_back(revision: Revision, retry: int = 0) -> State:
