@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bench import contract, controller, evidence, judge, lint, rollout, sidecar
+from bench import contract, controller, evidence, judge, lint, rollout, sidecar, webhook
 from bench.rows import show, write
 
 _PARTS = {
@@ -14,6 +14,7 @@ _PARTS = {
     "lint": lint.measure,
     "rollout": rollout.measure,
     "sidecar": sidecar.measure,
+    "webhook": webhook.measure,
 }
 
 

@@ -21,6 +21,7 @@ _PEOPLE: Final = {
     "digest": "Print the digest of a PromptPrefix manifest, or write it into the file.",
     "get": "Show prefixes: what is stable, what is canaried, what that waits for.",
     "history": "Show what happened to a prefix, the newest first.",
+    "lint": "Look for what would make a contract miss the cache, before it is published.",
     "pause": "Make a prefix stand still.",
     "resume": "Let a prefix that stands still go on.",
     "retry": "Try a version again that went back.",
@@ -31,6 +32,7 @@ _ROLES: Final = {
     "controller": "Run the operator: publish contracts, roll them out, schedule warmers.",
     "sidecar": "Run the localhost proxy that sends the contract's bytes or nothing.",
     "simulator": "Run an Anthropic-compatible server that models prompt caching faithfully.",
+    "webhook": "Run the webhooks: check prefixes, and put the sidecar into pods.",
     "warm": "Warm the cache lanes of a contract once (what a CacheWarmer's Job runs).",
 }
 _STEERING: Final = ("approve", "pause", "resume", "retry")
