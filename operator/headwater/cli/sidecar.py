@@ -1,43 +1,27 @@
 """`headwater sidecar`: what runs beside an application in its pod, or on a developer's machine."""
 
 import asyncio
-import json
-import logging
-import sys
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
 
 import click
 
+from headwater.cli._serving import Address, log_json
 from headwater.sidecar.bundles import BundleFollower
 from headwater.sidecar.metrics import Identity
 from headwater.sidecar.server import Sidecar, run
-
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class _Address(click.ParamType[tuple[str, int]]):
-    name = "host:port"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
-        host, _, port = str(value).rpartition(":")
-        if not host or not port.isdigit():
-            self.fail(f"{value!r} is no HOST:PORT, such as 127.0.0.1:9484.", param, ctx)
-        return host.strip("[]"), int(port)
 
 
 @click.command(name="sidecar")
 @click.option(
     "--bundle",
+    "bundles",
     type=click.Path(file_okay=False, path_type=Path),
+    multiple=True,
     envvar="HEADWATER_BUNDLE",
-    help="The directory where the bundle's ConfigMap is mounted.",
+    help="The directory where the bundle's ConfigMap is mounted. Repeat for several prefixes: the"
+    " first is for requests that choose none.",
 )
 @click.option(
     "--from-cluster",
@@ -47,7 +31,7 @@ class _Address(click.ParamType[tuple[str, int]]):
 @click.option("--port", default=8484, show_default=True, help="On 127.0.0.1; 0 takes a free one.")
 @click.option(
     "--metrics-address",
-    type=_Address(),
+    type=Address(),
     default="127.0.0.1:9484",
     show_default=True,
     envvar="HEADWATER_METRICS_ADDRESS",
@@ -65,7 +49,7 @@ class _Address(click.ParamType[tuple[str, int]]):
 @click.option("--surface", default="", envvar="HEADWATER_SURFACE", help="Metrics label.")
 @click.option("--workload", default="", envvar="HEADWATER_WORKLOAD", help="Metrics label.")
 def command(
-    bundle: Path | None,
+    bundles: tuple[Path, ...],
     from_cluster: str | None,
     port: int,
     metrics_address: tuple[str, int],
@@ -79,21 +63,22 @@ def command(
 
     The application sets ANTHROPIC_BASE_URL to the address that is printed.
     """
-    if (bundle is None) == (from_cluster is None):
+    if bool(bundles) == (from_cluster is not None):
         raise click.UsageError("give either --bundle DIR or --from-cluster NAMESPACE/NAME.")
     if not upstream.startswith(("http://", "https://")):
         raise click.UsageError(f"--upstream {upstream!r} is no http:// or https:// URL.")
-    _log_json()
+    log_json()
     identity = Identity(namespace=namespace, team=team, surface=surface, workload=workload)
 
-    async def serve(directory: Path) -> None:
-        sidecar = Sidecar(BundleFollower(directory), upstream, identity, time.monotonic)
+    async def serve(*directories: Path) -> None:
+        first, *others = map(BundleFollower, directories)
+        sidecar = Sidecar(first, upstream, identity, time.monotonic, others=others)
         await run(sidecar, port=port, metrics_address=metrics_address, announce=_announce)
 
     try:
-        if bundle is not None:
+        if bundles:
             # asyncio's own loop: see `headwater.cli.controller`.
-            asyncio.run(serve(bundle))
+            asyncio.run(serve(*bundles))
         else:
             assert from_cluster is not None  # noqa: S101 - checked above, for the type checker
             _follow = _import_follow()
@@ -116,24 +101,3 @@ def _import_follow() -> ModuleType:
 
 def _announce(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - whoever started the process reads the address here
-
-
-class _JsonFormatter(logging.Formatter):
-    """One event a line: what the record says, and what was given in `extra`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        event = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **{key: value for key, value in vars(record).items() if key not in _STANDARD},
-        }
-        if record.exc_info:
-            event["exception"] = self.formatException(record.exc_info)
-        return json.dumps(event, ensure_ascii=False, default=str)
-
-
-def _log_json() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])

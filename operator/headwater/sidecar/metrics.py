@@ -5,11 +5,12 @@ labels, and never taken from a request. Every other label is bounded: versions a
 from the bundle, models from the route. Own registry, so that nothing else gets in.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -17,7 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from headwater.contract.assembly import Reason
-from headwater.contract.route import Revision
+from headwater.contract.route import Revision, Route
 from headwater.providers.cost import cost
 from headwater.providers.models import lookup
 from headwater.providers.usage import Usage
@@ -85,7 +86,8 @@ class Metrics:
         self._bundles = bundles
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(_State(self._identity, bundles, lanes, clock, wall_clock))
+        self._state = _State(self._identity, bundles, lanes, clock, wall_clock)
+        registry.register(self._state)
         self._requests = Counter(
             "headwater_requests_total",
             "Requests to /v1/messages by how they ended; a hit was eligible if expected to be one",
@@ -133,6 +135,13 @@ class Metrics:
             buckets=_OVERHEAD_BUCKETS,
             registry=registry,
         )
+
+    def also(self, bundles: BundleFollower) -> Self:
+        """The same registry for another prefix of this sidecar."""
+        other = copy.copy(self)
+        other._bundles = bundles  # noqa: SLF001 - its own
+        self._state.bundles.append(bundles)
+        return other
 
     def ended(
         self, revision: Revision | None, model: str, outcome: Outcome, *, eligible: bool
@@ -197,63 +206,72 @@ class _State(Collector):
         wall_clock: Callable[[], float],
     ) -> None:
         self._identity = identity
-        self._bundles = bundles
+        self.bundles = [bundles]
         self._lanes = lanes
         self._clock = clock
         self._wall_clock = wall_clock
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        served = self._bundles.served
-        route = served.route if served else None
-        labels = (*self._identity, route.prefix if route else "")
+        verified: dict[tuple[str, ...], float] = {}
+        refusals: dict[tuple[str, ...], float] = {}
+        epoch: dict[tuple[str, ...], float] = {}
+        info: dict[tuple[str, ...], float] = {}
+        used: dict[tuple[str, ...], float] = {}
+        for bundles in self.bundles:
+            route = bundles.served.route if bundles.served else None
+            labels = (*self._identity, route.prefix if route else "")
+            # Bundles that never verified have no name, and are one series together.
+            verified[labels] = min(verified.get(labels, 1.0), 0.0 if bundles.problem else 1.0)
+            refusals[labels] = refusals.get(labels, 0.0) + bundles.refusals
+            if route is not None:
+                epoch[labels] = route.epoch
+                for role, revision in _roles(route):
+                    info[*labels, revision.version, revision.digest.short, role] = 1.0
+                for lane, at in self._last_used(route).items():
+                    used[*labels, *lane] = at
         named = (*_IDENTITY, "prefix")
         yield _gauge(
             "headwater_bundle_verified",
             "1 where what is on disk is verified and served, 0 where it was refused",
             named,
-            {labels: 0.0 if self._bundles.problem else 1.0},
+            verified,
         )
         yield _gauge(
             "headwater_bundle_refusals",
             "How often something new on disk was refused",
             named,
-            {labels: float(self._bundles.refusals)},
+            refusals,
         )
-        if route is None:
-            return
         yield _gauge(
-            "headwater_bundle_epoch",
-            "The epoch of the bundle that is served",
-            named,
-            {labels: float(route.epoch)},
+            "headwater_bundle_epoch", "The epoch of the bundle that is served", named, epoch
         )
-        roles = [
-            *zip(("stable", "candidate"), route.offered, strict=False),
-            *(("retained", revision) for revision in route.retained),
-        ]
         yield _gauge(
             "headwater_bundle_info",
             "The revisions of the bundle that is served",
             (*named, "version", "digest12", "role"),
-            {
-                (*labels, revision.version, revision.digest.short, role): 1.0
-                for role, revision in roles
-            },
+            info,
         )
-        versions = {revision.digest: revision.version for revision in route.revisions}
-        offset = self._wall_clock() - self._clock()
-        used: dict[tuple[str, ...], float] = {}
-        for lane, at in self._lanes.last_used():
-            # Only the lanes that a warmer keeps; others differ in what a warmer does not send.
-            if lane.plain and lane.digest in versions:
-                key = (*labels, versions[lane.digest], lane.digest.short, lane.model)
-                used[(*key, lane.credential)] = at + offset
         yield _gauge(
             "headwater_lane_last_used_timestamp_seconds",
             "Start of the last request that kept a lane warm; credential is a fingerprint",
             (*_LABELS, "credential"),
             used,
         )
+
+    def _last_used(self, route: Route) -> dict[tuple[str, ...], float]:
+        """When the lanes were used that a warmer keeps; others differ in what it does not send."""
+        versions = {revision.digest: revision.version for revision in route.revisions}
+        offset = self._wall_clock() - self._clock()
+        return {
+            (versions[lane.digest], lane.digest.short, lane.model, lane.credential): at + offset
+            for lane, at in self._lanes.last_used()
+            if lane.plain and lane.digest in versions
+        }
+
+
+def _roles(route: Route) -> Iterator[tuple[str, Revision]]:
+    yield from zip(("stable", "candidate"), route.offered, strict=False)
+    yield from (("retained", revision) for revision in route.retained)
 
 
 def _gauge(

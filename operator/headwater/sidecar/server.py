@@ -10,7 +10,7 @@ import contextlib
 import logging
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +30,10 @@ _log: Final = logging.getLogger(__name__)
 
 MESSAGES: Final = "/v1/messages"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
+PREFIX_PATH: Final = "/p/{prefix}"
+"""Stands before a path of the provider's, as in a base URL, and chooses the prefix."""
+PREFIX_HEADER: Final = "x-headwater-prefix"
+"""Chooses the prefix where the path does not."""
 
 _BODY_LIMIT: Final = 64 << 20
 """Bytes of a request held for the splice; the provider takes 32 MB and says so itself."""
@@ -65,8 +69,12 @@ class Listeners:
     metrics_url: str
 
 
+class UnknownPrefixError(Exception):
+    """A request chose a prefix that this sidecar does not have; the message says which it has."""
+
+
 class Sidecar:
-    """The proxy and the metrics listener over one bundle directory."""
+    """The proxy and the metrics listener over the bundles of one pod."""
 
     def __init__(
         self,
@@ -75,12 +83,19 @@ class Sidecar:
         identity: Identity,
         clock: Callable[[], float],
         lanes: Lanes | None = None,
+        others: Sequence[BundleFollower] = (),
     ) -> None:
-        """`upstream` is a base URL; `clock` gives seconds that never go back."""
+        """`bundles` is for requests that choose no prefix, `others` are those of further ones.
+
+        `upstream` is a base URL; `clock` gives seconds that never go back.
+        """
         lanes = lanes or Lanes()
         self.metrics = Metrics(identity, bundles, lanes, clock)
-        self._bundles = bundles
-        self._exchanges = Exchanges(bundles, lanes, self.metrics, clock)
+        self._bundles = (bundles, *others)
+        self._exchanges = (
+            Exchanges(bundles, lanes, self.metrics, clock),
+            *(Exchanges(other, lanes, self.metrics.also(other), clock) for other in others),
+        )
         self._upstream = upstream.rstrip("/")
         self._client: aiohttp.ClientSession
 
@@ -88,8 +103,9 @@ class Sidecar:
     async def listening(
         self, *, port: int, metrics_address: tuple[str, int], poll_seconds: float = 0.5
     ) -> AsyncIterator[Listeners]:
-        """Listen and follow the bundle; on leaving, requests in flight are finished first."""
-        self._bundles.poll()
+        """Listen and follow the bundles; on leaving, requests in flight are finished first."""
+        for bundles in self._bundles:
+            bundles.poll()
         async with (
             aiohttp.ClientSession(
                 timeout=_TIMEOUT,
@@ -110,17 +126,20 @@ class Sidecar:
     async def _follow(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
-            try:
-                self._bundles.poll()
-            except Exception:  # noqa: BLE001 - logged, and the loop must live
-                # Whatever it is, the last good bundle stays, and the next poll may see better.
-                _log.exception("the bundle could not be followed")
+            for bundles in self._bundles:
+                try:
+                    bundles.poll()
+                except Exception:  # noqa: BLE001 - logged, and the loop must live
+                    # Whatever it is, the last good bundle stays, and the next poll may see better.
+                    _log.exception("the bundle could not be followed")
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=_BODY_LIMIT)
-        app.router.add_post(MESSAGES, self._messages)
-        app.router.add_post(COUNT_TOKENS, self._messages)
         self._add_health(app)
+        for base in ("", PREFIX_PATH):
+            app.router.add_post(base + MESSAGES, self._messages)
+            app.router.add_post(base + COUNT_TOKENS, self._messages)
+            app.router.add_route("*", f"{base}/v1/{{path:.*}}", self._pass_through)
         app.router.add_route("*", "/{path:.*}", self._pass_through)
         return app
 
@@ -140,11 +159,13 @@ class Sidecar:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         del request
-        if self._bundles.served is None:
-            return web.Response(status=503, text=f"no bundle verified: {self._bundles.problem}\n")
-        if self._bundles.problem is not None:
-            return web.Response(text=f"ok, with the last good bundle: {self._bundles.problem}\n")
-        return web.Response(text="ok\n")
+        for bundles in self._bundles:
+            if bundles.served is None:
+                return web.Response(status=503, text=f"no bundle verified: {bundles.problem}\n")
+        problems = " ".join(bundles.problem for bundles in self._bundles if bundles.problem)
+        return web.Response(
+            text=f"ok, with the last good bundle: {problems}\n" if problems else "ok\n"
+        )
 
     async def _serve_metrics(self, request: web.Request) -> web.Response:
         del request
@@ -165,7 +186,13 @@ class Sidecar:
             )
         headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
         try:
-            exchange = self._exchanges.open(headers, body, counted=request.path == MESSAGES)
+            exchanges = self._chosen(request)
+            counted = request.path.endswith(MESSAGES)
+            exchange = exchanges.open(headers, body, counted=counted)
+        except UnknownPrefixError as error:
+            return _error(
+                404, "not_found_error", f"headwater: {error}", {"x-should-retry": "false"}
+            )
         except RefusalError as error:
             return _error(
                 400,
@@ -189,6 +216,31 @@ class Sidecar:
             exchange.end(ending)
         return response
 
+    def _chosen(self, request: web.Request) -> Exchanges:
+        """The prefix that the path names, else the header, else the first one.
+
+        Its name stands in its bundle.
+
+        Raises:
+            UnservedError: it may be one whose bundle did not verify.
+            UnknownPrefixError: it is none of them.
+        """
+        chosen = request.match_info.get("prefix", request.headers.get(PREFIX_HEADER))
+        if chosen is None:
+            return self._exchanges[0]
+        names = []
+        for exchanges in self._exchanges:
+            served = exchanges.bundles.served
+            if served is not None and served.route.prefix == chosen:
+                return exchanges
+            names.append(served.route.prefix if served is not None else "")
+        if not all(names):
+            # It may be the one that is missing.
+            raise UnservedError(f"a bundle did not verify, and no other one is of {chosen[:80]!r}.")
+        raise UnknownPrefixError(
+            f"there is no prefix {chosen[:80]!r} here: this sidecar has {', '.join(names)}."
+        )
+
     async def _pass_through(self, request: web.Request) -> web.StreamResponse:
         body = request.content if request.can_read_body else None
         response, _ = await self._carry(request, body, None)
@@ -204,7 +256,7 @@ class Sidecar:
         try:
             upstream = await self._client.request(
                 request.method,
-                yarl.URL(self._upstream + request.rel_url.raw_path_qs, encoded=True),
+                yarl.URL(self._upstream + _upstream_path(request), encoded=True),
                 headers=_request_headers(
                     request.headers, len(body) if isinstance(body, bytes) else None
                 ),
@@ -238,6 +290,12 @@ class Sidecar:
                     request.transport.close()
                 return response, Ending.CUT
             return response, Ending.COMPLETE
+
+
+def _upstream_path(request: web.Request) -> str:
+    """The path as the provider knows it, and the query, as they came."""
+    path = request.rel_url.raw_path_qs
+    return "/" + path.split("/", 3)[3] if "prefix" in request.match_info else path
 
 
 async def _in_pieces(body: bytes) -> AsyncIterator[memoryview]:

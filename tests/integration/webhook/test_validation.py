@@ -1,0 +1,171 @@
+"""Prefixes that may be declared, and those that may not, on the real API server."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from headwater.cluster import CONFIG_MAP, PROMPT_PREFIX
+from headwater.contract.content import content, digest_of
+from tests.cluster.waiting import wait_until
+from tests.integration.controller.harness import ApiError
+from tests.integration.controller.team import Team, manifest, new_team
+from tests.integration.webhook.harness import PATIENCE, Replica, Site
+
+WRONG = f"sha256:{'0' * 64}"
+
+pytestmark = pytest.mark.xdist_group("webhook")
+
+
+@pytest.fixture
+def team(site: Site, replica: Replica) -> Iterator[Team]:
+    with new_team(site.api) as team:
+
+        def asked() -> bool:
+            try:
+                dry(site, manifest(team.namespace, digest=WRONG))
+            except ApiError:
+                return True
+            return False
+
+        wait_until(asked, PATIENCE, "the webhook is asked")
+        yield team
+
+
+def dry(site: Site, body: dict[str, Any]) -> None:
+    """Create it, but for the last step."""
+    body = {"apiVersion": "headwater.dev/v1alpha1", "kind": "PromptPrefix", **body}
+    path = PROMPT_PREFIX.path(body["metadata"]["namespace"])
+    site.api.request("POST", path, body, dryRun="All")
+
+
+def apply(site: Site, body: dict[str, Any]) -> str:
+    """What `kubectl apply` says beside its success; a refusal is an AssertionError."""
+    body = {"apiVersion": "headwater.dev/v1alpha1", "kind": "PromptPrefix", **body}
+    return site.cluster.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(body)).stderr
+
+
+def test_what_hashes_to_its_digest_is_admitted(site: Site, team: Team) -> None:
+    """Without a word."""
+    assert apply(site, manifest(team.namespace)) == ""
+
+
+def test_a_wrong_digest_is_refused_and_the_right_one_named(site: Site, team: Team) -> None:
+    """On creation and on every later edit, and nothing changes."""
+    body = manifest(team.namespace)
+    right = body["spec"]["digest"]
+    body["spec"]["digest"] = WRONG
+    with pytest.raises(AssertionError, match="DigestMismatch") as caught:
+        apply(site, body)
+    assert right in str(caught.value)
+    assert "headwater digest --write" in str(caught.value)
+    team.publish()
+    before = team.prefix()
+    with pytest.raises(ApiError, match="DigestMismatch"):
+        team.edit({"digest": WRONG, "version": "v2"})
+    assert team.prefix() == before
+
+
+def test_content_that_no_schema_can_judge_is_refused(site: Site, team: Team) -> None:
+    """Two tools of one name."""
+    tools = [{"name": "lookup", "input_schema": {"type": "object"}}] * 2
+    body = manifest(team.namespace, source={"tools": tools}, digest=WRONG)
+    with pytest.raises(AssertionError, match="ContentInvalid"):
+        apply(site, body)
+
+
+TODAY = {"system": [{"text": "Today is 2026-11-21. Be brief.\n"}]}
+CLOCK = {"system": [{"text": "The shop was opened at 2026-11-21T09:41:07Z. Be brief.\n"}]}
+
+
+def test_lint_refuses_what_no_version_should_say_and_warns_of_the_rest(
+    site: Site, team: Team
+) -> None:
+    """With the rule's name, the place and the remedy."""
+    with pytest.raises(AssertionError, match=r"today: spec.content.system\[0\].text: ") as caught:
+        apply(site, manifest(team.namespace, source=TODAY))
+    assert "it says what day or time it is" in str(caught.value)
+    assert "Warning: timestamp: spec.content" in apply(site, manifest(team.namespace, source=CLOCK))
+
+
+def test_an_author_may_silence_a_rule(site: Site, team: Team) -> None:
+    """By its name, in the prefix itself, where a reviewer sees it."""
+    body = manifest(team.namespace, source=TODAY)
+    body["metadata"]["annotations"] = {"headwater.dev/lint-ignore": "today"}
+    assert "today" not in apply(site, body)
+
+
+def test_the_way_back_does_not_depend_on_rules(site: Site, team: Team) -> None:
+    """What was published once is warned of, and who pauses is not asked about content."""
+    team.publish()
+    body = manifest(team.namespace, version="v0", source=TODAY)
+    published = [{"version": "v0", "digest": body["spec"]["digest"]}]
+    status = {"status": {"published": published}}
+    team.api.patch(PROMPT_PREFIX, team.namespace, "house", status, subresource="/status")
+    assert "Warning: today: " in apply(site, body)
+    assert team.prefix()["spec"]["version"] == "v0"
+    team.edit({"suspend": True})
+
+
+def test_content_that_is_applied_a_moment_later_is_a_warning(site: Site, team: Team) -> None:
+    """Files are applied in the order of their names: the controller waits for the last of them."""
+    source = {"system": [{"textFrom": {"configMapKeyRef": {"name": "house", "key": "text"}}}]}
+    digest = digest_of(content(tools=[], system=[{"text": "Be brief."}], ttl="5m"))
+    body = manifest(team.namespace, source=source, digest=str(digest))
+    assert "there is no ConfigMap 'house'" in apply(site, body)
+    config_map = {"metadata": {"name": "house", "namespace": team.namespace}}
+    team.api.create(CONFIG_MAP, {**config_map, "data": {"text": "Be verbose."}})
+    second = apply(site, {**body, "metadata": other(body, "second")})
+    assert "nothing is served as yet" in second
+    assert "the content hashes to" in second
+    patch = {"data": {"text": "Be brief."}}
+    team.api.patch(CONFIG_MAP, team.namespace, "house", patch)
+    assert "nothing is served" not in apply(site, {**body, "metadata": other(body, "third")})
+
+
+def other(body: dict[str, Any], name: str) -> dict[str, Any]:
+    return {**body["metadata"], "name": name}
+
+
+def test_another_namespace_cannot_even_be_written_down(site: Site, team: Team) -> None:
+    """The reference has no such field."""
+    reference = {"name": "house", "key": "text", "namespace": "kube-system"}
+    source = {"system": [{"textFrom": {"configMapKeyRef": reference}}]}
+    body = manifest(team.namespace, source=source, digest=WRONG)
+    with pytest.raises(AssertionError, match="namespace: field not declared in schema"):
+        apply(site, body)
+
+
+def test_what_leaves_the_spec_alone_is_not_asked_about(
+    site: Site, team: Team, replica: Replica
+) -> None:
+    """A finalizer, a status, a deletion."""
+    team.publish()
+    before = replica.counted("headwater_webhook_reviews_total", webhook="validate")
+    team.api.patch(
+        PROMPT_PREFIX, team.namespace, "house", {"metadata": {"annotations": {"a": "b"}}}
+    )
+    team.api.patch(
+        PROMPT_PREFIX,
+        team.namespace,
+        "house",
+        {"status": {"phase": "Stable"}},
+        subresource="/status",
+    )
+    team.api.delete(PROMPT_PREFIX, team.namespace, "house")
+    assert replica.counted("headwater_webhook_reviews_total", webhook="validate") == before
+
+
+def test_who_asked_stands_in_the_log(site: Site, team: Team, replica: Replica) -> None:
+    """One line an admission: user, prefix, version, digest, verdict."""
+    digest = team.publish()
+    lines = [json.loads(line) for line in replica.said().splitlines()]
+    (line,) = [
+        line
+        for line in lines
+        if line.get("prefix") == f"{team.namespace}/house" and not line["dry_run"]
+    ]
+    assert line["event"] == "a prefix was admitted"
+    assert (line["user"], line["version"]) == ("headwater-test-admin", "v1")
+    assert line["digest"] == digest
