@@ -88,6 +88,8 @@ class PrefixReconciler:
         if held is None and "deletionTimestamp" in record.body["metadata"]:
             return None
         resolution, canonical = await self._resolve(key, record)
+        # From here on all rests on this version, whatever is seen of newer ones meanwhile.
+        version = record.resource_version
         prefix = PromptPrefix.model_validate(record.body)
         state = state_from(prefix.status)
         record.trim()
@@ -95,7 +97,7 @@ class PrefixReconciler:
         if record.body.get("status") != record.recorded:
             # Not as we left it, so that what we counted may stand there already: losing some of
             # it makes a rollout slower, counting it twice would make it wrong.
-            record.counted = totals
+            record.counted, record.recorded = totals, record.body.get("status")
         plan = plan_from(prefix, resolution.digest)
         if held is not None:
             plan = replace(plan, suspend=True)
@@ -106,14 +108,14 @@ class PrefixReconciler:
         at_hand = {resolution.digest: canonical} if resolution.digest and canonical else {}
         await self.publisher.store_revisions(key, record, decision.state, at_hand)
         heard = totals != record.counted or decision.state.stable != state.stable
-        report = _Report(key, record, prefix, resolution, held, heard, now)
+        report = _Report(key, record, prefix, resolution, held, heard, now, version, prefix.status)
         # A first version has nobody to mislead: it is recorded once, when it is published.
         if decision.state.epoch > max(state.epoch, 1):
             await self._record(report, _under_way(decision.state, prefix.status), {})
-            record.counted, record.recorded = totals, record.body.get("status")
+            record.counted = totals
         unpublished = await self.publisher.publish(key, record, prefix, decision.state, at_hand)
         await self._record(report, decision.state, unpublished)
-        record.counted, record.recorded = totals, record.body.get("status")
+        record.counted = totals
         waits = [
             look_again(plan, decision.state, now),
             await self.nudger.tell(key, decision.state.withdrawn, now),
@@ -240,7 +242,6 @@ class PrefixReconciler:
         ledger = self.evidence.ledger
         # Without news the rate stands: another controller counted since another time.
         counts = ledger.totals(key.name, stable.digest.short) if stable and report.heard else {}
-        recorded = PromptPrefix.model_validate(record.body).status
         status = status_from(
             key,
             state,
@@ -253,7 +254,7 @@ class PrefixReconciler:
             stable_counts=counts,
             now=report.now,
         )
-        if status == recorded:
+        if status == report.status:
             return
         written = await self.cluster.replace_status(
             PROMPT_PREFIX,
@@ -261,14 +262,15 @@ class PrefixReconciler:
                 "metadata": {
                     "namespace": key.namespace,
                     "name": key.name,
-                    # Refused where anything was written since it was read: decided on that, not
-                    # on what is newer.
-                    "resourceVersion": str(record.resource_version),
+                    # Refused where anything was written since it was read.
+                    "resourceVersion": str(report.version),
                 },
                 "status": dump(status),
             },
         )
         record.wrote(written)
+        record.recorded = written["status"]
+        report.version, report.status = int(written["metadata"]["resourceVersion"]), status
 
     async def _tell(self, record: PrefixRecord, reason: str, note: str, *, warning: bool) -> None:
         await self.recorder.tell(
@@ -276,9 +278,9 @@ class PrefixReconciler:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Report:
-    """What the status of one reconcile is about."""
+    """What the status of one reconcile is about, and how it stands: read, then as written."""
 
     key: Key
     record: PrefixRecord
@@ -287,6 +289,8 @@ class _Report:
     held: Held | None
     heard: bool
     now: datetime
+    version: int
+    status: PromptPrefixStatus
 
 
 def _explain(decision: Decision, resolution: Resolution) -> Decision:

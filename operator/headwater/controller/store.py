@@ -83,9 +83,9 @@ class PrefixRecord:
         """
         metadata = answer["metadata"]
         version = int(metadata["resourceVersion"])
-        self.body["status"] = answer.get("status") or {}
         same = metadata["generation"] == self.body["metadata"]["generation"]
         if same and version > self.resource_version:
+            self.body["status"] = answer.get("status") or {}
             self.body["metadata"] = _slim(metadata)
             self.resource_version = version
 

@@ -30,7 +30,8 @@ spec:
 
 def run(*arguments: str, given: str | None = None) -> Result:
     arguments = ("-f", "-", *arguments) if given is not None else arguments
-    return CliRunner().invoke(command, [*arguments, "--rollouts", "10"], input=given)
+    wide = {"COLUMNS": "120"}
+    return CliRunner().invoke(command, [*arguments, "--rollouts", "10"], input=given, env=wide)
 
 
 DECLARED = manifest("{steps: [{setWeight: 20}], analysis: {minHitRate: 0.8}}")

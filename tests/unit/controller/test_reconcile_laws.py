@@ -719,3 +719,40 @@ def _analysis() -> dict[str, Any]:
 
 TestReconciles = Reconciles.TestCase
 TestReconciles.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+
+
+async def test_what_is_written_rests_on_what_was_read() -> None:
+    """A status that is taken away while the reconcile is at work is not put back unawares.
+
+    Its event is seen before the status is written: the version that counts is the one that was
+    decided on, not the newest that is known.
+    """
+    now = START
+    server, sidecars = Server(), Sidecars()
+    for name in (HOUSE.namespace, *PLACES):
+        server.create(NAMESPACE, {"metadata": {"name": name, "labels": {LABEL: "yes"}}})
+    spec = {
+        "owner": {"team": "platform"},
+        "models": MODELS,
+        "consumers": {"namespaceSelector": WANTED},
+        "rollout": {"strategy": "Immediate"},
+    }
+    metadata = {"namespace": HOUSE.namespace, "name": HOUSE.name}
+    server.create(PROMPT_PREFIX, {"metadata": metadata, "spec": spec | published("a", 0)})
+    process = Process(server, sidecars, lambda: now)
+    await process.start()
+    assert await process.reconcile()
+    server.apply(PROMPT_PREFIX, {"metadata": metadata, "spec": spec | published("b", 1)})
+    process.catch_up()
+
+    async def lose_the_status() -> None:
+        server.write_status(PROMPT_PREFIX, *HOUSE, {}, None)
+        process.catch_up()
+
+    process.connection.expect(Mishap(at=0, meanwhile=lose_the_status))
+    assert not await process.reconcile()
+    assert "stable" not in server.get(PROMPT_PREFIX, *HOUSE)["status"]
+    assert await process.reconcile()
+    status = server.get(PROMPT_PREFIX, *HOUSE)["status"]
+    assert status["stable"]["version"] == "b"
+    assert status["history"][0]["event"] in ("FirstVersion", "Recovered")

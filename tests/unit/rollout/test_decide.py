@@ -1072,6 +1072,14 @@ ROWS = [
         "v1",
     ),
     Row(
+        "content that does not verify leaves the candidate no more than its step declares",
+        plan(None),
+        trying(V2, 50),
+        Phase.DEGRADED,
+        "v1, v2 at 10%",
+        (Reason.WEIGHT_LOWERED,),
+    ),
+    Row(
         "content that does not verify stops the candidate where it is",
         plan(None),
         trying(V2, 10),
