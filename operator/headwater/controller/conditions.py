@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Final
 
 from headwater.controller.store import Resolution
-from headwater.providers.minimums import ESTIMATE_MARGIN
 from headwater.providers.models import lookup
+from headwater.providers.tokens import ESTIMATE_MARGIN
 from headwater.resources.prefix import PromptPrefix
 from headwater.resources.schema import Condition
 from headwater.rollout.state import Phase, State

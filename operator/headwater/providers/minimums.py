@@ -1,14 +1,10 @@
 """How the size of a contract stands to what its models cache from on."""
 
 from collections.abc import Iterable
-from typing import Final
 
 from headwater.contract.lint import Size
 from headwater.providers.models import lookup
-from headwater.providers.tokens import estimate_tokens
-
-ESTIMATE_MARGIN: Final = 0.25
-"""How far off an estimate of tokens may be, as a share of the minimum."""
+from headwater.providers.tokens import ESTIMATE_MARGIN, estimate_tokens
 
 
 def sizes(canonical: bytes, models: Iterable[str], provider: str) -> tuple[Size, ...]:

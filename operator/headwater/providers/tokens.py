@@ -5,7 +5,12 @@ quarter of the UTF-8 bytes, times the model's factor, rounded up. It is good to 
 so on English prose and JSON. Whoever needs the truth asks the provider's own count.
 """
 
+from typing import Final
+
 from headwater.providers.models import lookup
+
+ESTIMATE_MARGIN: Final = 0.25
+"""How far off an estimate may be, as a share of it."""
 
 
 def estimate_tokens(text: bytes, model: str) -> int:

@@ -62,10 +62,8 @@ def decide(plan: Plan, state: State, observed: Observed, now: datetime) -> Decis
     if state.candidate is not None:
         state = replace(state, candidate=take_in(plan, state.candidate, observed, now))
     decision = _decide(plan, state, observed, now)
-    return replace(
-        decision,
-        state=run_clock(plan, decision.state, now),
-        events=(*recovered.events, *decision.events),
+    return Decision(
+        run_clock(plan, decision.state, now), events=(*recovered.events, *decision.events)
     )
 
 
@@ -306,7 +304,7 @@ def _go_on(
     lowered = _lower(plan, state, candidate, now)
     state, candidate = lowered.state, lowered.state.candidate or candidate
     decision = _forward(plan, state, candidate, observed, now)
-    return replace(decision, events=(*lowered.events, *decision.events))
+    return Decision(decision.state, events=(*lowered.events, *decision.events))
 
 
 def _forward(
@@ -329,12 +327,12 @@ def _forward(
             why = f"its cache is being warmed: {', '.join(observed.warming)}"
             return _wait(state, candidate, Phase.WARMING, why)
         if isinstance(_step(plan, candidate), SetWeight):
-            return _enter(plan, state, candidate, now)
+            return _enter(plan, state, candidate, 0, now)
     if isinstance(step := _step(plan, candidate), Pause):
         waiting = _paused(state, plan, candidate, step, now)
         if waiting is not None:
             return waiting
-    return _enter(plan, state, replace(candidate, step=candidate.step + 1), now)
+    return _enter(plan, state, candidate, candidate.step + 1, now)
 
 
 def _lower(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Decision:
@@ -410,13 +408,13 @@ def _paused(
     return _wait(state, candidate, Phase.PAUSED, f"paused for {_written(step.duration)}")
 
 
-def _enter(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Decision:
+def _enter(plan: Plan, state: State, candidate: Candidate, reached: int, now: datetime) -> Decision:
     """Enter the step that the candidate has reached, or the promotion behind the last one."""
     # Traffic that the candidate never had is nothing to judge: a first pause needs no verdict.
     passed = candidate.weight == 0 or candidate.verdict.result is Result.PASS
-    if candidate.step >= len(plan.steps):
+    if reached >= len(plan.steps):
         # Stay in the last step, so that a step appended to the plan is entered like any other.
-        candidate = replace(candidate, step=max(0, len(plan.steps) - 1))
+        candidate = _standing_in(max(0, len(plan.steps) - 1), candidate)
         if candidate.weight == 0:
             why = "no step gives it a share: add a setWeight to spec.rollout.steps"
             return _wait(state, candidate, Phase.PROGRESSING, why)
@@ -426,18 +424,22 @@ def _enter(plan: Plan, state: State, candidate: Candidate, now: datetime) -> Dec
             return Decision(_awaiting(replace(state, candidate=candidate), candidate.revision))
         grounds = candidate.verdict.message
         return _promote(plan, state, candidate.revision, Reason.PROMOTED, grounds, now)
-    step = plan.steps[candidate.step]
+    step = plan.steps[reached]
     if isinstance(step, Pause):
-        entered = replace(candidate, step_started_at=now)
+        entered = replace(candidate, step=reached, step_started_at=now)
         paused = _paused(state, plan, entered, step, now)
-        return paused or _enter(plan, state, replace(entered, step=entered.step + 1), now)
+        return paused or _enter(plan, state, entered, reached + 1, now)
     if step.weight <= candidate.weight:  # the steps were edited meanwhile: it has that share
-        return _enter(plan, state, replace(candidate, step=candidate.step + 1), now)
+        return _enter(plan, state, candidate, reached + 1, now)
     if not passed:
         # Stay behind the step before: its weight stands until its verdict is in.
-        held = replace(candidate, step=candidate.step - 1)
+        held = _standing_in(reached - 1, candidate)
         return _wait(state, held, Phase.PROGRESSING, held.verdict.message)
-    return _raise(plan, state, candidate, step, now)
+    return _raise(plan, state, _standing_in(reached, candidate), step, now)
+
+
+def _standing_in(step: int, candidate: Candidate) -> Candidate:
+    return candidate if candidate.step == step else replace(candidate, step=step)
 
 
 def _raise(
@@ -461,7 +463,7 @@ def _raise(
     raised = _with_verdict(plan, raised)
     following = plan.steps[candidate.step + 1 : candidate.step + 2]
     if following and isinstance(following[0], Pause):
-        decision = _enter(plan, recorded.state, replace(raised, step=raised.step + 1), now)
+        decision = _enter(plan, recorded.state, raised, raised.step + 1, now)
     else:
         decision = _wait(recorded.state, raised, Phase.PROGRESSING, raised.verdict.message)
     return replace(decision, events=(*recorded.events, *decision.events))

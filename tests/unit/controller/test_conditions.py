@@ -10,8 +10,8 @@ from headwater.contract.digest import Digest
 from headwater.contract.route import Revision
 from headwater.controller.conditions import Finding, findings, stamp
 from headwater.controller.store import Resolution
-from headwater.providers.minimums import ESTIMATE_MARGIN
 from headwater.providers.models import lookup
+from headwater.providers.tokens import ESTIMATE_MARGIN
 from headwater.resources import PromptPrefix
 from headwater.resources.schema import Condition
 from headwater.rollout.state import Phase, State
