@@ -112,7 +112,7 @@ class TestThroughTheController:
 
 
 def begin_canary(team: Team) -> None:
-    """Publish a second version, and wait until every bundle has it."""
+    """Publish a second version, and wait until every bundle has it and its Events are told."""
     digest = team.publish(version="v2", rollout=ROLLOUT)
 
     def begun() -> bool:
@@ -120,6 +120,7 @@ def begin_canary(team: Team) -> None:
         return all(bundle is not None and digest in contracts(bundle) for bundle in bundles)
 
     wait_until(begun, PATIENCE, "the candidate has its share")
+    team.await_event("WeightRaised", "the first step")
 
 
 class Edge:
