@@ -2,18 +2,27 @@
 
 The facts live in `data/*.toml` because they age; this module only reads them. It never
 guesses: a model that the file does not name has no facts, and callers decide what then.
+Whoever pays other prices, or asks about other models, lays a file of the same form over it.
 """
 
 import datetime as dt
 import functools
 import importlib.resources
 import tomllib
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from headwater.contract.content import TTL
+from headwater.contract.errors import HeadwaterError
+
 PROVIDERS: Final = ("anthropic",)
+
+
+class FactsError(HeadwaterError):
+    """A file of model facts cannot be used."""
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +47,19 @@ class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Source
     max_prompt_tokens: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what no formula makes sense of: caching would never, or always, be cheaper."""
+        if not 0 < self.read < self.input <= self.write_5m <= self.write_1h:
+            raise ValueError(
+                "prices have to rise from read over input (the read is cheaper) and write_5m to"
+                f" write_1h, and these are {self.read}, {self.input}, {self.write_5m},"
+                f" {self.write_1h}"
+            )
+
+    def write(self, ttl: TTL) -> Decimal:
+        """The price of writing an entry that lives so long."""
+        return self.write_5m if ttl == "5m" else self.write_1h
+
 
 class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is known of one model.
@@ -45,6 +67,8 @@ class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `prices` is ordered by prompt length and empty where no price is published.
     `keeps_thinking` tells whether thinking blocks of earlier turns stay in the prompt.
     `tokens_per_4_bytes` belongs to our estimator, see `headwater.providers.tokens`.
+    From `min_cacheable_tokens` on a prefix is cached in steps of `increment_tokens`. A warming
+    request is billed for `warm_uncached_tokens` and `warm_output_tokens` besides the prefix.
     """
 
     provider: str
@@ -54,6 +78,11 @@ class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_cacheable_source: Source
     keeps_thinking: bool
     tokens_per_4_bytes: Decimal
+    increment_tokens: int
+    increment_source: Source
+    warm_uncached_tokens: int
+    warm_output_tokens: int
+    warm_source: Source
     prices: tuple[Prices, ...] = ()
     dated_id: str | None = None
     retires_on: dt.date | None = None
@@ -65,6 +94,12 @@ class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return tier
         return None
 
+    def cached_tokens(self, tokens: int) -> int:
+        """How much of a prefix of so many tokens is cached; 0 below the minimum."""
+        if tokens < self.min_cacheable_tokens:
+            return 0
+        return tokens - (tokens - self.min_cacheable_tokens) % self.increment_tokens
+
 
 @functools.cache
 def models(provider: str = "anthropic") -> tuple[ModelFacts, ...]:
@@ -73,28 +108,58 @@ def models(provider: str = "anthropic") -> tuple[ModelFacts, ...]:
         raise ValueError(
             f"There are no facts about the provider {provider!r}; known are {', '.join(PROVIDERS)}."
         )
-    text = importlib.resources.files("headwater.providers").joinpath(f"data/{provider}.toml")
-    return parse_models(text.read_text("utf-8"))
+    return parse_models(_installed(provider))
 
 
-def parse_models(text: str) -> tuple[ModelFacts, ...]:
-    """Model facts from the text of a data file; raises where it is not of the expected shape."""
-    data = tomllib.loads(text)
-    sources = msgspec.convert(data["sources"], dict[str, Source])
-    return tuple(
-        msgspec.convert(
-            {
-                **model,
-                "provider": data["provider"],
-                "min_cacheable_source": sources[model["min_cacheable_source"]],
-                "prices": [
-                    {**tier, "source": sources[tier["source"]]} for tier in model.get("prices", ())
-                ],
-            },
-            ModelFacts,
-        )
-        for model in data["models"]
+def data_date(provider: str = "anthropic") -> dt.date:
+    """The day on which the facts of this release were last looked over."""
+    return msgspec.convert(tomllib.loads(_installed(provider))["as_of"], dt.date)
+
+
+def overlaid(text: str, provider: str = "anthropic") -> tuple[ModelFacts, ...]:
+    """The models of a provider, with a user's own file laid over them.
+
+    The file has the form of ours. A model of the same id keeps the facts that the file does not
+    give; prices are replaced together, all tiers of them. Another id is another model.
+
+    Raises:
+        FactsError: not TOML, not of the form, or a source that nobody describes.
+    """
+    try:
+        return parse_models(_installed(provider), text)
+    except tomllib.TOMLDecodeError as error:
+        raise FactsError(f"not TOML: {error}.") from error
+    except KeyError as error:
+        raise FactsError(f"{error} is missing: a name, or a [sources] entry.") from error
+    except (msgspec.ValidationError, TypeError, AttributeError) as error:
+        raise FactsError(f"not of the form of model facts: {error}.") from error
+
+
+def parse_models(text: str, over: str = "") -> tuple[ModelFacts, ...]:
+    """Model facts from the text of a data file, and of one that is laid over it.
+
+    Raises where they are not of the expected shape.
+    """
+    data, others = tomllib.loads(text), tomllib.loads(over)
+    sources = msgspec.convert(
+        {**data["sources"], **others.get("sources", {})}, dict[str, Source], strict=True
     )
+    given = {model["id"]: model for model in data["models"]}
+    for model in others.get("models", ()):
+        given[model["id"]] = {**given.get(model["id"], {}), **model}
+    common = {"provider": data["provider"], **data["defaults"], **others.get("defaults", {})}
+    return tuple(_facts({**common, **model}, sources) for model in given.values())
+
+
+def _facts(model: Mapping[str, Any], sources: Mapping[str, Source]) -> ModelFacts:
+    named = {key: sources[value] for key, value in model.items() if key.endswith("_source")}
+    prices = [{**tier, "source": sources[tier["source"]]} for tier in model.get("prices", ())]
+    return msgspec.convert({**model, **named, "prices": prices}, ModelFacts)
+
+
+def _installed(provider: str) -> str:
+    file = importlib.resources.files("headwater.providers").joinpath(f"data/{provider}.toml")
+    return file.read_text("utf-8")
 
 
 @functools.cache

@@ -106,6 +106,8 @@ class SseUsageParser:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream; never raises."""
+        if not (self._line or self._skipping or b'"usage"' in chunk) and chunk.endswith(b"\n"):
+            return  # nearly all: whole lines, and nothing of interest in them
         *ends, rest = chunk.replace(b"\r", b"\n").split(b"\n")
         for end in ends:
             self._append(end)
