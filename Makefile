@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install control-plane demo test e2e lint format generate verify bench lock clean
+.PHONY: help install control-plane demo test e2e lint format generate verify bench image node lock clean
 
 ##@ Try it
 demo: install ## Play the product's story on a real control plane (KEEP=1 leaves it running)
@@ -24,7 +24,7 @@ control-plane: install ## Find or build etcd, kube-apiserver, kube-controller-ma
 test: install control-plane ## Run every test, on a real kube-apiserver (T=tests/unit for a part)
 	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -m "not e2e" $(or $(T),tests)
 
-e2e: install control-plane ## Run the whole stories, a minute or so each
+e2e: install control-plane ## Run the whole stories, on a real node where one can run
 	@$(PY) -m pytest -q -m e2e tests/e2e
 
 lint: install ## ruff, mypy strict, import-linter
@@ -37,21 +37,35 @@ format: install ## Format the code and mend what ruff can mend
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-generate: install ## Write crds/ and docs/reference/ from the models
+generate: install ## Write crds/, docs/reference/, deploy/ and the generated parts of charts/
 	@$(PY) -m headwater.resources.generate crds docs/reference
+	@$(PY) -m charts.generate
 
 verify: install ## Fail when a generated file is stale
 	@$(PY) -m headwater.resources.generate --check crds docs/reference
+	@$(PY) -m charts.generate --check
 
 bench: install control-plane ## Measure, print a table, write build/bench.json
 	@$(PY) -m bench
 
+image: ## Build both images with docker, podman or buildah (BASE=… and TAG=… as you like)
+	@scripts/image.sh
+
+node: ## Install what a node needs beside what is built (root, Debian)
+	@scripts/node.sh
+
 ##@ Look after it
-lock: install ## Write the lock files anew from pyproject.toml and requirements/*.in
-	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --no-header pyproject.toml --extra operator requirements/dev.in -o requirements/dev.txt
-	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --no-header requirements/anthropic-old.in -o requirements/anthropic-old.txt
+COMPILE := $(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-header
+lock: install ## Write the lock files anew from pyproject.toml and *.in
+	@$(COMPILE) pyproject.toml --extra operator --extra plot requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) requirements/anthropic-old.in -o requirements/anthropic-old.txt
+	@# What an image has is what the tests were run with.
+	@for role in sidecar operator; do \
+	    $(COMPILE) pyproject.toml --extra $$role -c requirements/dev.txt -o requirements/$$role.txt; done
+	@$(COMPILE) requirements/image.in -o requirements/image.txt
+	@$(COMPILE) tests/e2e/node/application/requirements.in -c requirements/dev.txt \
+	    -o tests/e2e/node/application/requirements.txt
 
 clean: ## Remove what make made in this checkout (the Kubernetes binaries stay in the cache)
 	rm -rf .venv .venv-anthropic-old build dist .mypy_cache .ruff_cache .pytest_cache

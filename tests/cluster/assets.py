@@ -1,10 +1,11 @@
-"""Finds, or builds once, the binaries of the local control plane.
+"""Finds, or builds once, the binaries of the local control plane, of its node, and Helm.
 
 Only the standard library is imported: this runs before the virtual environment exists. It never
 downloads a prebuilt binary: what is not on the machine is compiled from the modules that
-`binaries/go.sum` pins.
+`binaries/**/go.sum` pin.
 
-    python -m tests.cluster.assets      prints the directory; progress goes to standard error
+    python -m tests.cluster.assets          prints the directory; progress goes to standard error
+    python -m tests.cluster.assets helm     the same for another group of binaries, by its name
 """
 
 import fcntl
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -31,6 +33,8 @@ PACKAGES: Final = {
 }
 GO_MINIMUM: Final = (1, 24)
 HEARTBEAT_SECONDS: Final = 15
+KUBERNETES: Final = "k8s.io/kubernetes"
+HELM: Final = "helm.sh/helm/v3"
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -38,29 +42,82 @@ class AssetsError(Exception):
     """The binaries are neither here nor could they be built; the message says what to do."""
 
 
-def kubernetes_version() -> str:
-    """The pinned version, such as `v1.34.4`: go.mod is where it is decided."""
-    pinned = (MODULE / "go.mod").read_text()
-    found = re.search(r"^\s*k8s\.io/kubernetes (v\S+)", pinned, re.MULTILINE)
-    if found is None:
-        raise AssetsError(f"{MODULE / 'go.mod'} requires no k8s.io/kubernetes: restore it from Git")
-    return found[1]
+@dataclass(frozen=True)
+class Group:
+    """Binaries that are built together, from one pinned module graph.
 
+    Attributes:
+        name: what the group is asked for by.
+        module: the directory of its go.mod.
+        pinned: the module whose version names the directory in the cache.
+        packages: what is built, by the binary's name.
+    """
 
-def cache_directory(environ: Mapping[str, str]) -> Path:
-    """Where our own build lies: one directory per pinned module graph, shared by every checkout."""
-    pinned = (MODULE / "go.mod").read_bytes() + (MODULE / "go.sum").read_bytes()
-    machine = platform.machine().lower()
-    key = "-".join(
-        (
-            kubernetes_version(),
-            hashlib.sha256(pinned).hexdigest()[:12],
-            sys.platform,
-            _ARCHITECTURES.get(machine, machine),
+    name: str
+    module: Path
+    pinned: str
+    packages: Mapping[str, str]
+
+    @property
+    def version(self) -> str:
+        """Such as `v1.34.4`: go.mod is where it is decided."""
+        found = re.search(
+            rf"^\s*(?:require )?{re.escape(self.pinned)} (v\S+)",
+            (self.module / "go.mod").read_text(),
+            re.MULTILINE,
         )
+        if found is None:
+            raise AssetsError(
+                f"{self.module / 'go.mod'} requires no {self.pinned}: restore it from Git"
+            )
+        return found[1]
+
+    def unfit(self, directory: Path) -> str | None:
+        """Why the directory is not a full set, or None where it is one."""
+        missing = [name for name in self.packages if not os.access(directory / name, os.X_OK)]
+        return f"no {', '.join(missing)}" if missing else None
+
+
+CONTROL_PLANE: Final = Group("kubernetes", MODULE, KUBERNETES, PACKAGES)
+GROUPS: Final = {
+    group.name: group
+    for group in (
+        CONTROL_PLANE,
+        Group("helm", MODULE / "helm", HELM, {"helm": f"{HELM}/cmd/helm"}),
+        Group(
+            "node",
+            MODULE / "node",
+            KUBERNETES,
+            {
+                "kube-proxy": f"{KUBERNETES}/cmd/kube-proxy",
+                "kube-scheduler": f"{KUBERNETES}/cmd/kube-scheduler",
+                "kubelet": f"{KUBERNETES}/cmd/kubelet",
+                "pause": "./pause",
+            },
+        ),
+        Group("coredns", MODULE / "coredns", "github.com/coredns/coredns", {"coredns": "."}),
     )
+}
+
+
+def kubernetes_version() -> str:
+    """The control plane's pinned version, such as `v1.34.4`."""
+    return CONTROL_PLANE.version
+
+
+def architecture() -> str:
+    """This machine's, as Go and container images name it."""
+    machine = platform.machine().lower()
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def cache_directory(environ: Mapping[str, str], group: Group = CONTROL_PLANE) -> Path:
+    """Where our own build lies: one directory per pinned module graph, shared by every checkout."""
+    pinned = (group.module / "go.mod").read_bytes() + (group.module / "go.sum").read_bytes()
+    digest = hashlib.sha256(pinned).hexdigest()[:12]
+    key = f"{group.version}-{digest}-{sys.platform}-{architecture()}"
     home = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "headwater" / "kubernetes" / key
+    return Path(home) / "headwater" / group.name / key
 
 
 def unfit(directory: Path) -> str | None:
@@ -112,52 +169,67 @@ def find_or_build(environ: Mapping[str, str] = os.environ) -> Path:
     if directory is None or "KUBEBUILDER_ASSETS" in environ:  # else nobody wonders
         for line in skipped:
             _say(line)
-    return directory or _build(cache_directory(environ), environ)
+    return directory or build(CONTROL_PLANE, environ)
 
 
-def _build(target: Path, environ: Mapping[str, str]) -> Path:
+def build(group: Group, environ: Mapping[str, str] = os.environ) -> Path:
+    """The directory in the cache with the group's binaries, built now where they are missing.
+
+    Raises:
+        AssetsError: no Go, too old a Go, or a build that failed.
+    """
+    target = cache_directory(environ, group)
+    lacking = unfit if group is CONTROL_PLANE else group.unfit
+    if lacking(target) is None:
+        return target
     go = _go(environ)
     target.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with _only_one_builder(target / ".lock"):
-        if unfit(target) is None:  # the one we waited for has built it
+        if lacking(target) is None:  # the one we waited for has built it
             return target
         for leftover in target.glob(".building-*"):
             leftover.unlink()
-        _say(f"Kubernetes {kubernetes_version()} is built once into {target}")
-        for step, name in enumerate(PACKAGES, 1):
+        _say(f"{group.name} {group.version} is built once into {target}")
+        for step, name in enumerate(group.packages, 1):
             elapsed = time.monotonic() - started
             if (target / name).exists():
                 continue
             _say(
-                f"{elapsed:4.0f} s  building {name} ({step} of {len(PACKAGES)}, "
+                f"{elapsed:4.0f} s  building {name} ({step} of {len(group.packages)}, "
                 "some minutes the first time) …"
             )
-            _build_one(go, name, target, environ)
+            _build_one(go, group, name, target, environ)
         _say(f"{time.monotonic() - started:4.0f} s  done")
-        if reason := unfit(target):
+        if reason := lacking(target):
             raise AssetsError(f"what was built in {target} does not fit ({reason}): remove it")
     return target
 
 
-def _build_one(go: str, name: str, target: Path, environ: Mapping[str, str]) -> None:
+def _build_one(go: str, group: Group, name: str, target: Path, environ: Mapping[str, str]) -> None:
     version = kubernetes_version()
     major, minor, _ = version.removeprefix("v").split(".")
-    # Without these the server calls itself v0.0.0-master, and clients misbehave.
+    # Without these the server calls itself v0.0.0-master, and clients misbehave, and Helm renders
+    # for a Kubernetes of 2020 where it asks no cluster.
     ldflags = (
         "-s -w"
         f" -X k8s.io/component-base/version.gitVersion={version}"
         f" -X k8s.io/component-base/version.gitMajor={major}"
         f" -X k8s.io/component-base/version.gitMinor={minor}"
         f" -X k8s.io/client-go/pkg/version.gitVersion={version}"
+        f" -X {HELM}/internal/version.version={group.version}"
+        f" -X {HELM}/pkg/chartutil.k8sVersionMajor={major}"
+        f" -X {HELM}/pkg/chartutil.k8sVersionMinor={minor}"
+        f" -X {HELM}/pkg/lint/rules.k8sVersionMajor={major}"
+        f" -X {HELM}/pkg/lint/rules.k8sVersionMinor={minor}"
     )
     unfinished = target / f".building-{name}-{os.getpid()}"
     log = target / f"{name}.log"
     started = time.monotonic()
     with log.open("w") as output:
         build = subprocess.Popen(
-            [go, "build", "-trimpath", "-ldflags", ldflags, "-o", unfinished, PACKAGES[name]],
-            cwd=MODULE,
+            [go, "build", "-trimpath", "-ldflags", ldflags, "-o", unfinished, group.packages[name]],
+            cwd=group.module,
             env={**environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -261,9 +333,15 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     try:
-        for skipped_place in find(os.environ)[1]:
-            _say(skipped_place)
-        print(find_or_build())
+        match sys.argv[1:]:
+            case []:
+                for skipped_place in find(os.environ)[1]:
+                    _say(skipped_place)
+                print(find_or_build())
+            case [asked] if asked in GROUPS:
+                print(build(GROUPS[asked]))
+            case _:
+                sys.exit(f"usage: python -m tests.cluster.assets [{' | '.join(GROUPS)}]")
     except AssetsError as problem:
         sys.exit(str(problem))
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from tests.cluster import assets
 from tests.cluster.waiting import wait_until
@@ -153,6 +153,9 @@ class ControlPlane(Cluster):
     """
 
     directory: Path
+    _address = "127.0.0.1"
+    _groups: ClassVar[Mapping[str, str]] = {ADMIN: "system:masters"}
+    """Who may log in by a token, and as what."""
 
     def __init__(self, *, audit_log: Path | None = None) -> None:
         self._audit_log = audit_log.absolute() if audit_log else None
@@ -160,7 +163,7 @@ class ControlPlane(Cluster):
     def __enter__(self) -> Self:
         self._binaries = assets.find_or_build()
         self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", Path(__file__).with_name("supervisor.py")],
+            self._supervisor_command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -195,7 +198,10 @@ class ControlPlane(Cluster):
         self._run("kube-apiserver", *self._api_server)
         self._await("kube-apiserver", "/readyz")
 
-    def _start(self) -> None:
+    def _supervisor_command(self) -> list[str]:
+        return [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py"))]
+
+    def _start_etcd(self) -> None:
         self._run(
             "etcd",
             "--data-dir=etcd",
@@ -207,13 +213,22 @@ class ControlPlane(Cluster):
             f"--advertise-client-urls={_ETCD}",
             "--listen-peer-urls=unix://etcd-peer.sock:0",
         )
-        token = secrets.token_urlsafe(24)
-        self._write("tokens.csv", f'{token},{ADMIN},{ADMIN},"system:masters"\n')
+
+    def _start(self) -> None:
+        self._start_etcd()
+        self._tokens = {user: secrets.token_urlsafe(24) for user in self._groups}
+        self._write(
+            "tokens.csv",
+            "".join(
+                f'{token},{user},{user},"{self._groups[user]}"\n'
+                for user, token in self._tokens.items()
+            ),
+        )
         self._write("service-accounts.key", _new_ec_private_key())
         self._write("audit-policy.json", json.dumps(_AUDIT_POLICY))
         for attempt in range(1, PORT_ATTEMPTS + 1):
             port = _free_port()
-            self._write("kubeconfig", json.dumps(self._kubeconfig(port, token)))
+            self._write("kubeconfig", json.dumps(self._kubeconfig(port, ADMIN)))
             self._api_server = self._api_server_arguments(port)
             try:
                 self.start_api_server()
@@ -228,6 +243,8 @@ class ControlPlane(Cluster):
             "--leader-elect=false",
             "--secure-port=0",
             "--service-account-private-key-file=service-accounts.key",
+            # As everywhere: each of its controllers is somebody, and policies tell them apart.
+            "--use-service-account-credentials",
             "--root-ca-file=certificates/apiserver.crt",
             "--kube-api-qps=500",
             "--kube-api-burst=1000",
@@ -259,24 +276,22 @@ class ControlPlane(Cluster):
             ]
         return arguments
 
-    def _kubeconfig(self, port: int, token: str) -> dict[str, Any]:
+    def _kubeconfig(self, port: int, user: str) -> dict[str, Any]:
         return {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "headwater-test",
-            "contexts": [
-                {"name": "headwater-test", "context": {"cluster": "local", "user": ADMIN}}
-            ],
+            "contexts": [{"name": "headwater-test", "context": {"cluster": "local", "user": user}}],
             "clusters": [
                 {
                     "name": "local",
                     "cluster": {
-                        "server": f"https://127.0.0.1:{port}",
+                        "server": f"https://{self._address}:{port}",
                         "certificate-authority": str(self._certificate),
                     },
                 }
             ],
-            "users": [{"name": ADMIN, "user": {"token": token}}],
+            "users": [{"name": user, "user": {"token": self._tokens[user]}}],
         }
 
     @property
@@ -292,10 +307,13 @@ class ControlPlane(Cluster):
         self._ask(
             {
                 "start": process,
-                "argv": [str(self._binaries / process), *arguments],
+                "argv": [str(self._binary(process)), *arguments],
                 "log": f"{process}.log",
             }
         )
+
+    def _binary(self, process: str) -> Path:
+        return self._binaries / process
 
     def _await(self, process: str, path: str) -> None:
         """Wait until the API server has the path, and both processes still run."""

@@ -2,8 +2,9 @@
 
 Whatever ends the parent (a return, an exception, Ctrl-C, SIGTERM, SIGKILL) closes the pipe that is
 this process's standard input; at its end every child is killed, each by its own handle, and the
-directory removed. It has a session of its own, so a terminal's Ctrl-C reaches the parent alone.
-The data is thrown away anyway, so nothing is asked to end politely.
+directory removed (one that is named as an argument is somebody else's, and stays). It has a session
+of its own, so a terminal's Ctrl-C reaches the parent alone. The data is thrown away anyway, so
+nothing is asked to end politely.
 
 Protocol: one JSON object a line. The first line out is the directory. Then, for each request in,
 one answer out:
@@ -29,7 +30,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends when the parent does, and only then
     children: dict[str, subprocess.Popen[bytes]] = {}
-    directory = tempfile.mkdtemp(prefix="headwater-")
+    given = sys.argv[1:]
+    directory = given[0] if given else tempfile.mkdtemp(prefix="headwater-")
     os.chdir(directory)
     try:
         _answer({"directory": directory})
@@ -43,7 +45,8 @@ def main() -> None:
         for child in children.values():
             child.wait()
         os.chdir("/")
-        shutil.rmtree(directory)
+        if not given:
+            shutil.rmtree(directory)
 
 
 def _handle(

@@ -10,13 +10,19 @@ T = TypeVar("T")
 INTERVAL_SECONDS: Final = 0.05
 
 
-def wait_until(condition: Callable[[], T], timeout: float, message: str) -> T:
+def wait_until(
+    condition: Callable[[], T],
+    timeout: float,
+    message: str,
+    interval: float = INTERVAL_SECONDS,
+) -> T:
     """The condition's first truthy value.
 
     Args:
-        condition: asked every 50 ms; an AssertionError of it counts as "not yet".
+        condition: asked every `interval` seconds; an AssertionError of it counts as "not yet".
         timeout: seconds.
         message: what was awaited, for the error: "the pod of job warm-1 exists".
+        interval: longer where asking is work for the machine that is being watched.
 
     Raises:
         TimeoutError: with the message, and what the condition said last.
@@ -32,7 +38,7 @@ def wait_until(condition: Callable[[], T], timeout: float, message: str) -> T:
             last = error
         if time.monotonic() >= deadline:
             raise TimeoutError(_said(message, timeout, last))
-        time.sleep(INTERVAL_SECONDS)
+        time.sleep(interval)
 
 
 async def eventually(

@@ -1,0 +1,150 @@
+"""Images for a node that has no registry, built here: a base, the product's two, an application's.
+
+The base is Debian's Python, made by mmdebstrap from Debian's packages alone, with `BASE` another
+one that buildah knows. It needs root, as the node does.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[2]
+DEBIAN: Final = "bookworm"
+TAG: Final = "node"
+OPERATOR: Final = f"localhost/headwater:{TAG}"
+SIDECAR: Final = f"localhost/headwater-sidecar:{TAG}"
+APPLICATION: Final = f"localhost/headwater-application:{TAG}"
+NEEDED: Final = ("buildah", "mmdebstrap")
+# What `python:3-slim` has beside Python: authorities, C++'s library, names of ports, time zones.
+_PACKAGES: Final = "python3,python3-venv,ca-certificates,libstdc++6,netbase,tzdata"
+_BORN: Final = "1700000000"
+BASE: Final = (
+    f"localhost/headwater-base:{DEBIAN}-{hashlib.sha256(_PACKAGES.encode()).hexdigest()[:8]}"
+)
+
+
+class ImageError(Exception):
+    """An image could not be built; the message has the last lines of the build."""
+
+
+def missing() -> str | None:
+    """Why no image can be built here, in one sentence; None where one can."""
+    lacking = [command for command in NEEDED if not shutil.which(command)]
+    if lacking:
+        return f"images need what `make node` installs, and this is missing: {', '.join(lacking)}"
+    return None
+
+
+def build() -> tuple[str, ...]:
+    """Build all that is not there or has changed; the names of the product's and the application's.
+
+    Raises:
+        ImageError: with the last lines of what failed.
+    """
+    product(TAG)
+    _application()
+    return OPERATOR, SIDECAR, APPLICATION
+
+
+def product(tag: str, *arguments: str) -> None:
+    """Build operator and sidecar as `make image` does, with arguments for `buildah build`."""
+    script = str(ROOT / "scripts" / "image.sh")
+    _run("sh", script, *arguments, TOOL="buildah", BASE=base(), TAG=tag)
+
+
+def base() -> str:
+    """The image that the others stand on, made where it is missing."""
+    if given := os.environ.get("BASE"):
+        return given
+    if _run("buildah", "images", "--quiet", "--filter", f"reference={BASE}"):
+        return BASE
+    with tempfile.TemporaryDirectory(prefix="headwater-base-") as directory:
+        archive = f"{directory}/base.tar"
+        _run(
+            *("mmdebstrap", "--quiet", "--mode=root", "--variant=essential"),
+            *(f"--include={_PACKAGES}", "--dpkgopt=path-exclude=/usr/share/man/*"),
+            *("--dpkgopt=path-exclude=/usr/share/doc/*", DEBIAN, archive),
+            SOURCE_DATE_EPOCH=_BORN,
+        )
+        container = _run("buildah", "from", "scratch")
+        try:
+            _run("buildah", "add", container, archive, "/")
+            _run("buildah", "config", "--cmd", "python3", container)
+            _run("buildah", "commit", "--quiet", "--timestamp", _BORN, container, BASE)
+        finally:
+            _run("buildah", "rm", container)
+    return BASE
+
+
+def digest(image: str) -> str:
+    """Of its manifest."""
+    return _run("buildah", "inspect", "--type=image", "--format={{.FromImageDigest}}", image)
+
+
+def config(image: str) -> dict[str, Any]:
+    """What the image says about itself, as the OCI image specification has it."""
+    found: dict[str, Any] = json.loads(_run("buildah", "inspect", "--type=image", image))
+    said: dict[str, Any] = found["OCIv1"]["config"]
+    return said
+
+
+def files(image: str) -> dict[str, int]:
+    """The size in bytes of each file, by its path."""
+    container = _run("buildah", "from", "--pull-never", image)
+    try:
+        root = Path(_run("buildah", "mount", container))
+        return {
+            f"/{path.relative_to(root)}": path.lstat().st_size
+            for place, _, names in os.walk(root)
+            for path in map(Path(place).joinpath, names)
+        }
+    finally:
+        _run("buildah", "rm", container)
+
+
+def save(image: str, archive: Path) -> None:
+    """Write an image where `NodeCluster.load` can read it."""
+    archive.unlink(missing_ok=True)
+    _run("buildah", "push", "--quiet", image, f"docker-archive:{archive}:{image}")
+
+
+def _application() -> None:
+    """A team's image, which knows nothing of the product: the provider's SDK and a script."""
+    source = ROOT / "tests" / "e2e" / "node" / "application"
+    authorities = os.environ.get("PIP_CERT")
+    secret = (f"--secret=id=authorities,src={authorities}",) if authorities else ()
+    _run(
+        *("buildah", "build", "--layers", "--timestamp", _BORN, "--tag", APPLICATION),
+        *("--build-arg", f"BASE={base()}", "--file", str(source / "Containerfile"), *secret),
+        *(f"--build-arg={name}" for name in ("PIP_INDEX_URL",) if name in os.environ),
+        str(source),
+    )
+
+
+def _run(*command: str, **environ: str) -> str:
+    done = subprocess.run(
+        command,
+        # No container's network is needed, and none is set up: a build step uses the machine's.
+        env={**os.environ, "BUILDAH_ISOLATION": "chroot", **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = (done.stdout + done.stderr).splitlines()[-15:]
+        raise ImageError(f"{' '.join(command)} ended with {done.returncode}:\n" + "\n".join(lines))
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    try:
+        print("\n".join(build()))
+    except ImageError as problem:
+        sys.exit(str(problem))
