@@ -1,0 +1,34 @@
+"""The objects of `deploy/headwater.yaml`: the chart, rendered with its defaults.
+
+Where there is no node its pods would never run, and its webhooks would hold everything up: a test
+takes the kinds that it is about, and runs the processes itself.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+
+from tests.cluster.control_plane import Cluster
+
+MANIFEST: Final = Path(__file__).parents[2] / "deploy" / "headwater.yaml"
+ACCOUNTS: Final = (
+    *("Namespace", "ServiceAccount"),
+    *("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
+)
+"""Who the parts of Headwater are, and what they may do."""
+POLICIES: Final = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+WEBHOOKS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+
+
+def deployed(*kinds: str) -> list[dict[str, Any]]:
+    """The objects of these kinds."""
+    documents = YAML(typ="safe").load_all(MANIFEST.read_text("utf-8"))
+    return [document for document in documents if document["kind"] in kinds]
+
+
+def deploy(cluster: Cluster, *kinds: str) -> None:
+    """Apply the objects of these kinds."""
+    whole = {"apiVersion": "v1", "kind": "List", "items": deployed(*kinds)}
+    cluster.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(whole))
