@@ -4,13 +4,51 @@ import asyncio
 import logging
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, Final
 
 import click
+from pydantic import TypeAdapter, ValidationError
 
 from headwater.contract.errors import HeadwaterError
 from headwater.controller.app import Options, run
+from headwater.controller.certificates import Wanted
 from headwater.controller.lease import home
+from headwater.controller.objects import Key
 from headwater.evidence.prometheus import Prometheus
+from headwater.resources.schema import Duration
+
+_DURATION: Final[TypeAdapter[timedelta]] = TypeAdapter(Duration)
+
+
+class _Place(click.ParamType[Key]):
+    """`NAMESPACE/NAME`."""
+
+    name = "namespace/name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Key:
+        """See click."""
+        namespace, _, name = str(value).partition("/")
+        if not namespace or not name or "/" in name:
+            self.fail(f"{value!r} is no NAMESPACE/NAME, such as headwater/webhook.", param, ctx)
+        return Key(namespace, name)
+
+
+class _Duration(click.ParamType[timedelta]):
+    """`90s`, `10m`, `1h30m`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """See click."""
+        try:
+            duration = _DURATION.validate_python(value)
+        except ValidationError:
+            self.fail(f"{value!r} is no duration: write it like 90s, 10m or 1h30m.", param, ctx)
+        if duration < timedelta(seconds=1):
+            self.fail(f"{value!r} is too short: give at least 1s.", param, ctx)
+        return duration
 
 
 @click.command()
@@ -80,6 +118,49 @@ from headwater.evidence.prometheus import Prometheus
     is_flag=True,
     help="Leave pods alone: an abort then reaches them with their kubelet's next sync.",
 )
+@click.option(
+    "--watch-namespace",
+    "namespaces",
+    multiple=True,
+    metavar="NAME",
+    help="Look after prefixes and consumers in this namespace alone, with Roles there and no"
+    " ClusterRole; repeat for more.",
+)
+@click.option(
+    "--webhook-certificate-secret",
+    type=_Place(),
+    metavar="NAMESPACE/NAME",
+    help="Make the webhook's certificate and its authority, keep them in this Secret, and renew"
+    " them in time.",
+)
+@click.option(
+    "--webhook-service",
+    type=_Place(),
+    metavar="NAMESPACE/NAME",
+    help="The Service that this certificate is for.",
+)
+@click.option(
+    "--webhook-configuration",
+    metavar="NAME",
+    help="The MutatingWebhookConfiguration and the ValidatingWebhookConfiguration, both of this"
+    " name, that are told of the authority.",
+)
+@click.option(
+    "--webhook-ca-lifetime",
+    type=_Duration(),
+    default="8760h",
+    show_default=True,
+    metavar="DURATION",
+    help="How long an authority is valid; the next one is made when two thirds of that are over.",
+)
+@click.option(
+    "--webhook-certificate-lifetime",
+    type=_Duration(),
+    default="720h",
+    show_default=True,
+    metavar="DURATION",
+    help="How long a certificate is valid; the next one is made when two thirds of that are over.",
+)
 @click.option("--verbose", is_flag=True, help="Log what is done, not only what is noteworthy.")
 def command(
     image: str,
@@ -91,6 +172,12 @@ def command(
     provider_url: str | None,
     liveness: str | None,
     lease_namespace: str,
+    namespaces: tuple[str, ...],
+    webhook_certificate_secret: Key | None,
+    webhook_service: Key | None,
+    webhook_configuration: str | None,
+    webhook_ca_lifetime: timedelta,
+    webhook_certificate_lifetime: timedelta,
     *,
     leader_election: bool,
     no_pod_annotations: bool,
@@ -119,6 +206,14 @@ def command(
         liveness=liveness,
         pod_annotations=not no_pod_annotations,
         lease_namespace=lease_namespace if leader_election else None,
+        namespaces=tuple(dict.fromkeys(namespaces)),
+        certificates=_certificates(
+            webhook_certificate_secret,
+            webhook_service,
+            webhook_configuration,
+            webhook_ca_lifetime,
+            webhook_certificate_lifetime,
+        ),
     )
     try:
         # asyncio's own loop: under uvloop 0.23, aiohttp's failed connections leave descriptors
@@ -127,6 +222,28 @@ def command(
         asyncio.run(run(options))
     except HeadwaterError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _certificates(
+    secret: Key | None,
+    service: Key | None,
+    configuration: str | None,
+    authority: timedelta,
+    certificate: timedelta,
+) -> Wanted | None:
+    if secret is None and service is None and configuration is None:
+        return None
+    if secret is None or service is None or configuration is None:
+        raise click.UsageError(
+            "--webhook-certificate-secret, --webhook-service and --webhook-configuration belong"
+            " together: give all three, or none where another tool makes the certificate"
+        )
+    if authority < certificate:
+        raise click.UsageError(
+            "--webhook-ca-lifetime is shorter than --webhook-certificate-lifetime:"
+            " no certificate outlives its authority"
+        )
+    return Wanted(secret, service, configuration, authority, certificate)
 
 
 def _prometheus(

@@ -60,7 +60,11 @@ class Cluster(Protocol):
         ...
 
     async def apply(self, kind: Kind, body: Object) -> Object:
-        """Create an object, or take its fields over, by server-side apply."""
+        """Create an object, or take its fields over, by server-side apply.
+
+        With a `resourceVersion` in `body`, `ConflictError` where the object is in another version;
+        with a `uid`, where it is another object or gone.
+        """
         ...
 
     async def replace_status(self, kind: Kind, body: Object) -> Object:
@@ -96,6 +100,11 @@ class Cluster(Protocol):
         """Give an object these finalizers; `ConflictError` where it is newer than that version."""
         ...
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str) -> None:
-        """Delete an object; one that is gone already is no error."""
+    async def delete(
+        self, kind: Kind, namespace: str | None, name: str, *, resource_version: int | None = None
+    ) -> None:
+        """Delete an object; one that is gone already is no error.
+
+        `ConflictError` where it is in another than that version.
+        """
         ...

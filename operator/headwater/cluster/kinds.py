@@ -36,3 +36,18 @@ CRON_JOB: Final = Kind("batch", "v1", "cronjobs", "CronJob")
 JOB: Final = Kind("batch", "v1", "jobs", "Job")
 EVENT: Final = Kind("events.k8s.io", "v1", "events", "Event")
 LEASE: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease")
+SECRET: Final = Kind("", "v1", "secrets", "Secret")
+MUTATING_CONFIGURATION: Final = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "mutatingwebhookconfigurations",
+    "MutatingWebhookConfiguration",
+    namespaced=False,
+)
+VALIDATING_CONFIGURATION: Final = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlencode
@@ -55,10 +55,18 @@ class KubernetesCluster:
         self._gate = asyncio.Semaphore(client.configuration.connection_pool_maxsize)
 
     @classmethod
-    async def connect(cls, *, connections: int = 20, context: str | None = None) -> Self:
+    async def connect(
+        cls,
+        *,
+        connections: int = 20,
+        context: str | None = None,
+        before_write: Callable[[], None] | None = None,
+    ) -> Self:
         """Use the service account inside a pod, else the kubeconfig's current context.
 
         `connections` bounds the requests in flight. `context` is another of the kubeconfig's.
+        `before_write` is called before each part of a request that may change something is
+        handed to the socket, and raises where that must not be sent any more.
 
         Raises:
             UnavailableError: neither is there.
@@ -82,6 +90,8 @@ class KubernetesCluster:
                 " service account.",
             ) from error
         configuration.connection_pool_maxsize = connections
+        if before_write is not None:
+            configuration.trace_configs = [_asking(before_write)]
         return cls(ApiClient(configuration=configuration), namespace)
 
     async def close(self) -> None:
@@ -231,12 +241,15 @@ class KubernetesCluster:
             "application/merge-patch+json",
         )
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str) -> None:
+    async def delete(
+        self, kind: Kind, namespace: str | None, name: str, *, resource_version: int | None = None
+    ) -> None:
         """See `Cluster`."""
+        body: Object = {"propagationPolicy": "Background"}
+        if resource_version is not None:
+            body["preconditions"] = {"resourceVersion": str(resource_version)}
         try:
-            await self._request(
-                "DELETE", kind.path(namespace, name), {"propagationPolicy": "Background"}
-            )
+            await self._request("DELETE", kind.path(namespace, name), body=body)
         except NotFoundError:
             return
 
@@ -275,6 +288,23 @@ class KubernetesCluster:
             auth_settings=["BearerToken"],
         )
         return await self._client.call_api(method, url, headers, body, _request_timeout=limit)
+
+
+def _asking(before_write: Callable[[], None]) -> aiohttp.TraceConfig:
+    """Ask in the same step in which bytes go out: whatever was awaited before took its time."""
+
+    async def ask(
+        _: aiohttp.ClientSession,
+        __: object,
+        part: aiohttp.TraceRequestHeadersSentParams | aiohttp.TraceRequestChunkSentParams,
+    ) -> None:
+        if part.method != "GET":
+            before_write()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(ask)
+    trace.on_request_chunk_sent.append(ask)
+    return trace
 
 
 def _unavailable(error: Exception) -> UnavailableError:

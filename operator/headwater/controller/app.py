@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from aiohttp import web
 from headwater.cluster import PROMPT_PREFIX, ApiError, Cluster, NotFoundError
 from headwater.cluster.kubernetes import KubernetesCluster
 from headwater.cluster.labels import ROLE_LABEL
+from headwater.controller.certificates import Certificates, Wanted
 from headwater.controller.deletion import Deletion
 from headwater.controller.events import Recorder
 from headwater.controller.evidence import Evidence
@@ -41,6 +42,10 @@ _WORKERS: Final = 20
 """Reconciles at once; also the requests in flight to the API server."""
 _RESYNC: Final = 300.0
 """Seconds between two lists of everything, beside the watch."""
+_STUCK: Final = 300.0
+"""Seconds after which a reconcile is not slow but stuck: no request takes more than 30."""
+_SETTLE: Final = 5.0
+"""Seconds until what has been cancelled has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,10 @@ class Options:
     pod_annotations: bool = True
     lease_namespace: str | None = None
     """Where the Lease is that one controller at a time holds; None to work without."""
+    namespaces: Sequence[str] = ()
+    """Those that are looked after; none for all of the cluster."""
+    certificates: Wanted | None = None
+    """The webhook's certificate that is to be made; None where somebody else makes it."""
 
 
 async def run(options: Options, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -70,32 +79,59 @@ async def run(options: Options, clock: Callable[[], datetime] = lambda: datetime
             said.
         LeadershipLostError: another controller may be working by now.
     """
-    running = asyncio.create_task(_run(options, clock))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # While it waits to lead; kopf takes the signals over as soon as it runs.
-        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    running: asyncio.Task[None]
+
+    def heed_signals() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+
+    running = asyncio.create_task(_run(options, clock, heed_signals))
+    heed_signals()
     with contextlib.suppress(asyncio.CancelledError):
         await running
 
 
-async def _run(options: Options, clock: Callable[[], datetime]) -> None:
+async def _run(
+    options: Options, clock: Callable[[], datetime], heed_signals: Callable[[], None]
+) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(_alive(options.liveness))
-        cluster = await KubernetesCluster.connect(connections=_WORKERS)
-        stack.push_async_callback(cluster.close)
-        work = partial(_work, cluster, options, clock)
+        pulse = Pulse(heed_signals)
+        await stack.enter_async_context(alive(options.liveness, pulse))
         if options.lease_namespace is None:
-            await work()
+            cluster = await KubernetesCluster.connect(connections=_WORKERS)
+            stack.push_async_callback(cluster.close)
+            await _work(cluster, options, clock, pulse)
             return
         # Of its own: a renewal must not queue behind other requests.
         connection = await KubernetesCluster.connect(connections=1)
         stack.push_async_callback(connection.close)
         identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-        await Elector(connection, options.lease_namespace, identity, clock).lead(work)
+        elector = Elector(connection, options.lease_namespace, identity, clock)
+        cluster = await KubernetesCluster.connect(
+            connections=_WORKERS, before_write=elector.assert_leads
+        )
+        stack.push_async_callback(cluster.close)
+        await elector.lead(partial(_work, cluster, options, clock, pulse))
+
+
+@dataclass(slots=True)
+class Pulse:
+    """What the process has to know of its work, and the work of its process.
+
+    There is no `queue` while another controller leads. `heed_signals` makes SIGTERM cancel it all.
+    """
+
+    heed_signals: Callable[[], None]
+    queue: WorkQueue[Work] | None = None
+
+    def problem(self) -> str:
+        """What stands still; empty where nothing does."""
+        busy = self.queue.busy_for if self.queue is not None else 0.0
+        return f"a reconcile has been stuck for {busy:.0f} s" if busy > _STUCK else ""
 
 
 @contextlib.asynccontextmanager
-async def _alive(url: str | None) -> AsyncIterator[None]:
+async def alive(url: str | None, pulse: Pulse) -> AsyncIterator[None]:
     """Answer the liveness probe, in the event loop whose life it tells. Who waits is alive, too."""
     if url is None:
         yield
@@ -103,7 +139,8 @@ async def _alive(url: str | None) -> AsyncIterator[None]:
     at = urlsplit(url)
 
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(text="alive\n")
+        problem = pulse.problem()
+        return web.Response(text=f"{problem or 'alive'}\n", status=500 if problem else 200)
 
     app = web.Application()
     app.router.add_get(at.path or "/", answer)
@@ -116,7 +153,35 @@ async def _alive(url: str | None) -> AsyncIterator[None]:
         await runner.cleanup()
 
 
-async def _work(cluster: Cluster, options: Options, clock: Callable[[], datetime]) -> None:
+async def _work(
+    cluster: Cluster, options: Options, clock: Callable[[], datetime], pulse: Pulse
+) -> None:
+    """Look after prefixes, warmers and the webhook's certificate, until cancelled."""
+    works = [_look_after(cluster, options, clock, pulse)]
+    if options.certificates is not None:
+        # Not behind the first lists: pods of the webhook may be waiting for it.
+        works.append(Certificates(cluster, options.certificates, clock).run())
+    await _until_first(works)
+
+
+async def _until_first(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Work until one of them ends or fails, or all are cancelled."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout(_SETTLE):
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _look_after(
+    cluster: Cluster, options: Options, clock: Callable[[], datetime], pulse: Pulse
+) -> None:
     store = Store()
     evidence = _evidence(store, options, clock)
     recorder = Recorder(cluster, clock, instance=socket.gethostname() or "headwater")
@@ -140,8 +205,8 @@ async def _work(cluster: Cluster, options: Options, clock: Callable[[], datetime
             return await prefixes.reconcile(work.key)
         return await warmers.reconcile(work.key)
 
-    queue = WorkQueue(reconcile)
-    watcher = Watcher(store, queue.add)
+    pulse.queue = queue = WorkQueue(reconcile)
+    watcher = Watcher(store, queue.add, options.namespaces)
     # Everything is known before anything is decided: a namespace not seen yet must not look
     # like one that is no longer selected.
     try:
@@ -157,22 +222,15 @@ async def _work(cluster: Cluster, options: Options, clock: Callable[[], datetime
     )
     # Whether evidence can be had is known, too: else a recorded pass could act in an outage.
     await evidence.gather(queue.add_after)
-    beside = [
-        queue.run(_WORKERS),
-        _resync(watcher, cluster),
-        evidence.run(queue.add_after),
-    ]
-    tasks = [asyncio.create_task(work) for work in beside]
-    try:
-        watching = asyncio.create_task(_watch(watcher))
-        done, _ = await asyncio.wait([watching, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+    await _until_first(
+        [
+            queue.run(_WORKERS),
+            _resync(watcher, cluster),
+            watcher.look_at_namespaces(cluster),
+            evidence.run(queue.add_after),
+            _watch(watcher, options.namespaces, pulse.heed_signals),
+        ]
+    )
 
 
 def _evidence(store: Store, options: Options, clock: Callable[[], datetime]) -> Evidence:
@@ -191,7 +249,9 @@ def _evidence(store: Store, options: Options, clock: Callable[[], datetime]) -> 
     )
 
 
-async def _watch(watcher: Watcher) -> None:
+async def _watch(
+    watcher: Watcher, namespaces: Sequence[str], heed_signals: Callable[[], None]
+) -> None:
     """kopf, as nothing but the watcher."""
     registry = kopf.OperatorRegistry()
     watcher.register(registry)
@@ -202,14 +262,24 @@ async def _watch(watcher: Watcher) -> None:
         how = kopf.login_with_service_account if inside else kopf.login_with_kubeconfig
         return how(**kwargs)
 
-    await kopf.operator(registry=registry, settings=_settings(), clusterwide=True, standalone=True)
+    settings = _settings()
+    # Looking for new kinds and namespaces takes permissions for all of the cluster.
+    settings.scanning.disabled = bool(namespaces)
+    where: Any = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
+    # It has no peers, and to name itself among them it would look up the name of its user, which an
+    # image need not have.
+    where["identity"] = "headwater"
+    ours = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(registry=registry, settings=settings, standalone=True, **where)
+    # Stopped by a signal, kopf would wait for tasks of ours for seconds; cancelled, it does not.
+    heed_signals()
+    await kopf.run_tasks(tasks, ignored=ours)
 
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.peering.standalone = True
     settings.posting.enabled = False
-    settings.scanning.disabled = False
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = 500
     settings.networking.request_timeout = 30
@@ -217,7 +287,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.enforce_retry_after = True
     settings.queueing.worker_limit = None  # with a limit, each object holds a slot for a while
     settings.queueing.idle_timeout = 0.2
-    settings.process.ultimate_exiting_timeout = 25
+    settings.queueing.exit_timeout = 0.5
+    settings.process.ultimate_exiting_timeout = None
     settings.persistence.diffbase_storage = _NoDiffs()
     for kind in SELECTED:
         settings.watching.label_selectors[kind.group, kind.version, kind.plural] = ROLE_LABEL

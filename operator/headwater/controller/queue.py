@@ -31,7 +31,8 @@ class WorkQueue(Generic[K]):
         self._handler = handler
         self._ready: asyncio.Queue[K] = asyncio.Queue()
         self._waiting: set[K] = set()
-        self._running: set[K] = set()
+        self._running: dict[K, float] = {}
+        """Since when, in the event loop's seconds."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
 
@@ -58,17 +59,25 @@ class WorkQueue(Generic[K]):
         self._timers.pop(key, None)
         self.add(key)
 
+    @property
+    def busy_for(self) -> float:
+        """Seconds for which the oldest of the present reconciles has been at it; 0 for none."""
+        now = asyncio.get_running_loop().time()
+        return now - min(self._running.values(), default=now)
+
     async def run(self, workers: int) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
                 group.create_task(self._work())
+            await self._ready.join()
+            _log.info("all that was known at the start has been looked at")
 
     async def _work(self) -> None:
         while True:
             key = await self._ready.get()
             self._waiting.discard(key)
-            self._running.add(key)
+            self._running[key] = asyncio.get_running_loop().time()
             timer = self._timers.pop(key, None)
             if timer is not None:
                 timer.cancel()
@@ -78,11 +87,15 @@ class WorkQueue(Generic[K]):
                 again = self._failed(key, error)
             else:
                 self._failures.pop(key, None)
-            self._running.discard(key)
+            del self._running[key]
             if key in self._waiting:
                 self._ready.put_nowait(key)
             elif again is not None:
                 self.add_after(key, again)
+            self._ready.task_done()
+            # A reconcile that finds nothing to do waits for nothing: thousands of them would keep
+            # the lease from being renewed.
+            await asyncio.sleep(0)
 
     def _failed(self, key: K, error: Exception) -> timedelta:
         failures = self._failures[key] = self._failures.get(key, 0) + 1

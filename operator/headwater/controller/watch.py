@@ -4,7 +4,9 @@ Handlers take an object in and name the keys that it concerns; they decide nothi
 nothing. kopf puts no finalizer and no annotation on anything for handlers of this kind.
 """
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -17,17 +19,22 @@ from headwater.cluster import (
     NAMESPACE,
     POD,
     PROMPT_PREFIX,
+    ApiError,
     Cluster,
     Kind,
+    NotFoundError,
     Object,
+    RefusedError,
 )
 from headwater.cluster.labels import ROLE_LABEL
 from headwater.controller.objects import CONTENT, Key
 from headwater.controller.store import Store
 from headwater.controller.warmer import report_of
-from headwater.resources.prefix import LabelSelector
+from headwater.resources.prefix import Consumers
 from headwater.warmer.cronjob import ROLE as WARM
 from headwater.warmer.cronjob import WARMER_LABEL
+
+_log = logging.getLogger(__name__)
 
 SIDECAR: Final = "sidecar"
 METRICS_PORT_ANNOTATION: Final = "headwater.dev/metrics-port"
@@ -36,6 +43,9 @@ SELECTED: Final = (CONFIG_MAP, CRON_JOB, POD)
 """Kinds of which only the objects with our role label are watched."""
 WATCHED: Final = (NAMESPACE, CONFIG_MAP, POD, PROMPT_PREFIX, CACHE_WARMER, CRON_JOB)
 """In the order in which they are listed: what a prefix's reconcile needs comes before it."""
+
+_LOOK_AT_NAMESPACES: Final = 10.0
+"""Seconds between two looks at namespaces that cannot be watched."""
 
 
 class Work(NamedTuple):
@@ -54,11 +64,14 @@ class Watcher:
 
     store: Store
     add: Callable[[Work], None]
+    namespaces: Sequence[str] = ()
+    """Those that are looked after; none for all of the cluster."""
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
-        """Register one event handler for each kind."""
+        """Register one event handler for each kind that is watched."""
         for kind in WATCHED:
-            self._register(registry, kind)
+            if kind.namespaced or not self.namespaces:
+                self._register(registry, kind)
 
     def _register(self, registry: kopf.OperatorRegistry, kind: Kind) -> None:
         async def handle(event: kopf.RawEvent, **_: Any) -> None:
@@ -74,19 +87,53 @@ class Watcher:
         Before the watch this is how it begins; beside it, how a missed deletion is found.
         """
         for kind in WATCHED:
-            known = self._known(kind)
-            selector = ROLE_LABEL if kind in SELECTED else ""
-            async for body in cluster.list(kind, label_selector=selector):
-                metadata = body["metadata"]
-                known.discard(Key(metadata.get("namespace", ""), metadata["name"]))
-                self.take(kind, body, gone=False)
-            # Whatever was known before the list and is not in it was deleted before its end.
-            for key in known:
-                self._lose(kind, key)
+            await self._list_kind(cluster, kind)
         for key, record in self.store.prefixes.items():
             if record.resolution is not None and record.resolution.references:
                 record.resolution = None  # content without our label sends no events
                 self.add(Work(PROMPT_PREFIX, key))
+
+    async def _list_kind(self, cluster: Cluster, kind: Kind) -> None:
+        known = self._known(kind)
+        selector = ROLE_LABEL if kind in SELECTED else ""
+        async for body in self._list(cluster, kind, selector):
+            metadata = body["metadata"]
+            known.discard(Key(metadata.get("namespace", ""), metadata["name"]))
+            self.take(kind, body, gone=False)
+        # Whatever was known before the list and is not in it was deleted before its end.
+        for key in known:
+            self._lose(kind, key)
+
+    async def look_at_namespaces(self, cluster: Cluster) -> None:
+        """Where namespaces cannot be watched: read them now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_AT_NAMESPACES)
+            if not self.namespaces:
+                continue
+            before = set(self.store.namespaces)
+            try:
+                await self._list_kind(cluster, NAMESPACE)
+                if self.store.namespaces.keys() - before:
+                    await self.list_all(cluster)
+            except ApiError as error:
+                _log.warning("the namespaces could not be read: %s", error)
+
+    async def _list(self, cluster: Cluster, kind: Kind, selector: str) -> AsyncIterator[Object]:
+        if not self.namespaces:
+            async for body in cluster.list(kind, label_selector=selector):
+                yield body
+            return
+        for namespace in self.namespaces:
+            if kind == NAMESPACE:
+                # By name: a Role in a namespace may allow that, and no Role a list.
+                try:
+                    yield await cluster.get(NAMESPACE, None, namespace)
+                except (NotFoundError, RefusedError) as error:
+                    # With a namespace its Roles go, too.
+                    _log.warning("namespace %s is not looked after: %s", namespace, error)
+            elif namespace in self.store.namespaces:
+                async for body in cluster.list(kind, namespace, label_selector=selector):
+                    yield body
 
     def _known(self, kind: Kind) -> set[Key]:
         if kind == NAMESPACE:
@@ -115,14 +162,20 @@ class Watcher:
         elif kind == CONFIG_MAP:
             self._config_map(body)
         elif kind == PROMPT_PREFIX:
+            before = self.store.is_dedicated(key)
             if self.store.see_prefix(body):
                 self.add(Work(PROMPT_PREFIX, key))
             # What a reconcile wrote itself is known to it, and news to those that depend on it.
             self._warmers(key)
+            if self.store.is_dedicated(key) != before:
+                self._warmers_in(key.namespace)
         elif kind == CACHE_WARMER:
             self._warmed(key)  # it may have warmed another prefix until now
+            before_spec = self.store.warmers.get(key, {}).get("spec")
             if self.store.see_warmer(body):
                 self.add(Work(CACHE_WARMER, key))
+                if body["spec"] != before_spec:
+                    self._warmers_in(key.namespace)  # it may use a credential of theirs
             self._warmed(key)
         elif self.store.see_cron_job(body):
             warmer = (metadata.get("labels") or {}).get(WARMER_LABEL, "")
@@ -140,17 +193,16 @@ class Watcher:
         elif kind == PROMPT_PREFIX:
             self.store.prefixes.pop(key, None)
             self.add(Work(PROMPT_PREFIX, key))
-            self._warmers(key)
+            self._warmers_in(key.namespace)
         elif kind == CACHE_WARMER:
             lost = self.store.warmers.pop(key, None)
             self.add(Work(CACHE_WARMER, key))
+            self._warmers_in(key.namespace)
             if lost is not None:
                 self.add(Work(PROMPT_PREFIX, Key(key.namespace, lost["spec"]["prefixRef"]["name"])))
         elif kind == CRON_JOB:
             self.store.cron_jobs.pop(key, None)
-            for warmer in self.store.warmers:
-                if warmer.namespace == key.namespace:
-                    self.add(Work(CACHE_WARMER, warmer))
+            self._warmers_in(key.namespace)
         else:
             self._lose_pod(key)
 
@@ -158,6 +210,10 @@ class Watcher:
         for warmer in self.store.warmers_of(key):
             metadata = warmer["metadata"]
             self.add(Work(CACHE_WARMER, Key(metadata["namespace"], metadata["name"])))
+
+    def _warmers_in(self, namespace: str) -> None:
+        for warmer in self.store.warmers_in(namespace):
+            self.add(Work(CACHE_WARMER, warmer))
 
     def _warmed(self, key: Key) -> None:
         warmer = self.store.warmers.get(key)
@@ -170,11 +226,9 @@ class Watcher:
             return
         now = self.store.namespaces[name]
         for key, record in self.store.prefixes.items():
-            selector = LabelSelector.model_validate(
-                record.body["spec"]["consumers"]["namespaceSelector"]
-            )
+            consumers = Consumers.model_validate(record.body["spec"]["consumers"])
             concerned = key.namespace == name  # its end lets go of a deletion that is held
-            if concerned or any(selector.matches(r.labels) for r in (before, now) if r):
+            if concerned or any(consumers.include(name, r.labels) for r in (before, now) if r):
                 self.add(Work(PROMPT_PREFIX, key))
 
     def _config_map(self, body: Object) -> None:

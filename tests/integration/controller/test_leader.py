@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from headwater.cluster import CONFIG_MAP
 from headwater.cluster.kinds import LEASE
 from headwater.controller.lease import LEASE_NAME
 from tests.cluster.control_plane import ControlPlane
@@ -68,12 +69,12 @@ class Race:
     api: Api
     contenders: list[Contender] = field(default_factory=list)
 
-    def start(self, name: str) -> Contender:
+    def start(self, name: str, *words: str) -> Contender:
         with (self.directory / f"{name}.log").open("wb") as output:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tests.integration.controller.contender"),
-                    *(name, str(self.directory / name)),
+                    *(name, str(self.directory / name), *words),
                 ],
                 cwd=ROOT,
                 env={**os.environ, **self.control_plane.environment},
@@ -158,6 +159,19 @@ def test_the_lease_of_a_killed_leader_expires(race: Race) -> None:
     await_leader(successor)
     waited = successor.writes[0] - killed.writes[-1]
     assert TIMING.renew_deadline < waited < TIMING.duration + RETRY + SLACK
+
+
+def test_a_leader_that_was_frozen_writes_nothing_when_it_wakes(race: Race) -> None:
+    """Not even what it had decided on before: the clock is asked when the bytes go out."""
+    frozen = race.start("frozen", "FROZEN")
+    stat = Path(f"/proc/{frozen.process.pid}/stat")
+    wait_until(lambda: ") T " in stat.read_text(), PATIENCE, "it stands still")
+    successor = await_leader(race.start("successor"))
+    frozen.process.send_signal(signal.SIGCONT)
+    assert frozen.process.wait(PATIENCE) == LOST
+    written = race.api.get(CONFIG_MAP, "default", frozen.name)
+    assert written["data"] == {"written": "in time"}
+    assert successor.process.poll() is None
 
 
 @pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])

@@ -61,5 +61,5 @@ def test_one_works_and_the_other_one_takes_over(
         own_control_plane.pause()
         wait_until(lambda: not second.running, PATIENCE, "the leader ends")
         own_control_plane.resume()
-        assert "the lease could not be renewed for 10 s" in second.said()
+        assert "the lease could not be renewed for 7 s" in second.said()
         assert second.stop() == 1

@@ -256,3 +256,20 @@ def test_every_key_is_reached() -> None:
     in_jumping_time(story())
     assert len(tries) == 100
     assert set(tries.values()) == {3}
+
+
+async def test_other_tasks_go_on_while_many_keys_need_nothing() -> None:
+    """A renewal of the lease, for one, must not wait until thousands of keys were looked at."""
+    looked_at: list[int] = []
+
+    async def look(key: int) -> None:
+        looked_at.append(key)
+
+    queue = WorkQueue(look)
+    for key in range(1_000):
+        queue.add(key)
+    working = asyncio.create_task(queue.run(2))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert 0 < len(looked_at) < 20
+    working.cancel()

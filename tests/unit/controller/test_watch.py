@@ -1,6 +1,6 @@
 """Which events concern which prefix."""
 
-from headwater.cluster import NAMESPACE, POD, PROMPT_PREFIX, Object
+from headwater.cluster import CACHE_WARMER, NAMESPACE, POD, PROMPT_PREFIX, Kind, Object
 from headwater.controller.objects import Key, bundle_name
 from headwater.controller.store import Store
 from headwater.controller.watch import Watcher, Work
@@ -19,10 +19,10 @@ def pod(name: str, role: str = "sidecar") -> Object:
 class Watched:
     """A watcher, a prefix, and the work that events made."""
 
-    def __init__(self, **metadata: str) -> None:
+    def __init__(self, consumers: Object = NARROW, **metadata: str) -> None:
         self.work: list[Work] = []
         self.watcher = Watcher(Store(), self.work.append)
-        body = stored(prompt_prefix(consumers=NARROW), 1, **metadata)
+        body = stored(prompt_prefix(consumers=consumers), 1, **metadata)
         self.watcher.take(PROMPT_PREFIX, body, gone=False)
         self.work.clear()
 
@@ -71,6 +71,44 @@ def test_a_pod_without_a_sidecar_has_no_metrics() -> None:
     assert store.sidecars == {}
     watched.concerns(pod("web"), pod("api"), gone=True)
     assert store.pods() == set()
+
+
+def test_a_namespace_concerns_a_prefix_that_names_it() -> None:
+    """When it is made, whatever its labels; another one does not."""
+    watched = Watched(consumers={"namespaces": ["sales"]})
+    for name in ("support", "sales"):
+        watched.watcher.take(NAMESPACE, stored({"metadata": {"name": name}}), gone=False)
+    assert watched.work == [Work(PROMPT_PREFIX, PREFIX)]
+
+
+def cache_warmer(name: str, version: int, secret: str = "anthropic") -> Object:
+    credential = {"name": "prod", "secretRef": {"name": secret, "key": "api-key"}}
+    spec = {"prefixRef": {"name": "other"}, "credentials": [credential]}
+    metadata = {"namespace": PREFIX.namespace, "name": name}
+    return stored({"metadata": metadata, "spec": spec}, version)
+
+
+def test_who_may_warm_is_asked_anew_where_it_can_change() -> None:
+    """With a neighbour's credentials and a prefix's isolation, and not with each status."""
+    watched = Watched()
+
+    def asked(kind: Kind, body: Object, *, gone: bool = False) -> set[str]:
+        watched.work.clear()
+        watched.watcher.take(kind, body, gone=gone)
+        return {work.key.name for work in watched.work if work.kind == CACHE_WARMER}
+
+    def dedicated(version: int, isolation: str = "Dedicated") -> Object:
+        consumers = {"isolation": isolation, "namespaces": ["sales"]}
+        return stored(prompt_prefix(consumers=consumers), version)
+
+    asked(CACHE_WARMER, cache_warmer("one", 1))
+    assert asked(CACHE_WARMER, cache_warmer("two", 1)) == {"one", "two"}
+    assert asked(CACHE_WARMER, cache_warmer("two", 2)) == {"two"}
+    assert asked(CACHE_WARMER, cache_warmer("two", 3, "own")) == {"one", "two"}
+    assert asked(PROMPT_PREFIX, dedicated(2)) == {"one", "two"}
+    assert asked(PROMPT_PREFIX, dedicated(3)) == set()
+    assert asked(PROMPT_PREFIX, dedicated(4, "Shared")) == {"one", "two"}
+    assert asked(CACHE_WARMER, cache_warmer("two", 5), gone=True) == {"one", "two"}
 
 
 def test_the_end_of_its_own_namespace_concerns_a_prefix() -> None:
