@@ -3,13 +3,28 @@
 import sys
 from pathlib import Path
 
-from bench import contract, controller, evidence, judge, lint, rollout, sidecar, webhook
+from bench import (
+    contract,
+    controller,
+    drift,
+    evidence,
+    ha,
+    image,
+    judge,
+    lint,
+    rollout,
+    sidecar,
+    webhook,
+)
 from bench.rows import show, write
 
 _PARTS = {
     "contract": contract.measure,
     "controller": controller.measure,
+    "drift": drift.measure,
     "evidence": evidence.measure,
+    "ha": ha.measure,
+    "image": image.measure,
     "judge": judge.measure,
     "lint": lint.measure,
     "rollout": rollout.measure,

@@ -14,8 +14,8 @@ from headwater.cluster import NAMESPACE, PROMPT_PREFIX, Object
 from headwater.cluster.kubernetes import KubernetesCluster
 from headwater.contract.content import content, digest_of
 from tests.cluster.control_plane import ControlPlane
+from tests.integration.controller.harness import install_crds
 
-_CRDS: Final = Path(__file__).parent.parent / "crds"
 _PATIENCE: Final = 300.0
 
 
@@ -24,7 +24,7 @@ def on_fresh_cluster(
 ) -> list[Row]:
     """Measure on a control plane of its own, with the custom resources installed."""
     with ControlPlane() as plane, TemporaryDirectory() as directory:
-        plane.kubectl("apply", "--server-side", "-f", str(_CRDS))
+        install_crds(plane)
         os.environ.update(plane.environment)
 
         async def run() -> list[Row]:

@@ -44,11 +44,11 @@ async def _hundred(plane: ControlPlane, client: KubernetesCluster, directory: Pa
             await client.apply(PROMPT_PREFIX, desired)
             await until(partial(_rewritten, client, desired["spec"]["digest"], 100), 0.05)
             timed.append(time.perf_counter() - started)
-        before = _writes(plane)
+        before = writes(plane)
         if before == 0:
             raise RuntimeError("the API server counts no writes of ours: the row would be empty")
         await asyncio.sleep(60)  # the row is about doing nothing for this long
-        idle = _writes(plane) - before
+        idle = writes(plane) - before
         resident = resident_mb(process.pid)
     return [
         Row("fanout.100_namespaces", round(statistics.median(timed), 2), "s", "<= 2"),
@@ -88,7 +88,7 @@ async def _rewritten(client: KubernetesCluster, digest: str, count: int) -> bool
     return rewritten == count
 
 
-def _writes(plane: Cluster) -> int:
+def writes(plane: Cluster) -> int:
     """Writes of our kinds of object that the API server has counted."""
     text = plane.kubectl("get", "--raw", "/metrics").stdout
     total = 0.0

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -31,6 +32,7 @@ from headwater.contract.errors import HeadwaterError
 from tests.cluster.assets import AssetsError
 from tests.cluster.control_plane import Cluster, ControlPlane, ControlPlaneError, open_cluster
 from tests.cluster.volumes import NodeError
+from tests.integration.deployed import ACCOUNTS, POLICIES, deployed
 
 NAMESPACES: Final = (NAMESPACE, "support", "it-operations")
 CRDS: Final = ("promptprefixes.headwater.dev", "cachewarmers.headwater.dev")
@@ -77,7 +79,13 @@ def _visited(cluster: Cluster) -> Iterator[None]:
     if isinstance(cluster, ControlPlane):
         yield
         return
-    ours = [*(f"namespace/{name}" for name in NAMESPACES), *(f"crd/{name}" for name in CRDS)]
+    made = [each for each in deployed(*ACCOUNTS, *POLICIES) if "namespace" not in each["metadata"]]
+    ours = [
+        # What confines people first, and at last the namespaces, which take the rest along.
+        *(f"{each['kind'].lower()}/{each['metadata']['name']}" for each in reversed(made)),
+        *(f"crd/{name}" for name in CRDS),
+        *(f"namespace/{name}" for name in NAMESPACES),
+    ]
     taken = cluster.kubectl("get", "--ignore-not-found", "-o", "name", *ours).stdout.split()
     if taken:
         raise DemoError(
@@ -142,10 +150,16 @@ async def _set_the_stage(play: Play, mounted: contextlib.ExitStack) -> None:
         play.traffic.consumers.append(consumer)
         play.metrics[team.name] = await stage.announced(team.name, "metrics") + "/metrics"
     play.observer.targets += play.metrics.values()
+    play.view.say("Its account, its roles and its policies; its pods are processes here:")
+    play.view.command("kubectl apply -f deploy/")
+    applied = await play.stage.shell("kubectl apply -f deploy/ -o name")
+    kinds = Counter(name.partition(".")[0].partition("/")[0] for name in applied.split())
+    play.view.output(", ".join(f"{number} {kind}" for kind, number in kinds.items()))
     targets = [part for url in play.metrics.values() for part in ("--scrape-target", url)]
     play.start(
         *("controller", "controller", "--scrape-interval", "1"),
-        *("--provider-url", play.simulator, *targets),
+        *("--lease-namespace", "headwater", "--provider-url", play.simulator, *targets),
+        kubeconfig=await play.stage.kubeconfig_of("headwater-controller"),
     )
 
 

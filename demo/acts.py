@@ -190,8 +190,40 @@ async def third_version(play: Play) -> list[Shown]:
 
 
 async def tampering(play: Play) -> list[Shown]:
-    """Someone edits a bundle by hand, and someone flips a byte in a mounted file."""
-    return [await _edited_bundle(play), await _flipped_byte(play)]
+    """A team edits what is not its own, someone edits a bundle, a byte flips in a mounted file."""
+    return [await _refused_edit(play), await _edited_bundle(play), await _flipped_byte(play)]
+
+
+async def _refused_edit(play: Play) -> Shown:
+    prefix = f"promptprefixes.headwater.dev/{NAME} -n {NAMESPACE}"
+    team = "--as=system:serviceaccount:support:service-desk"
+    before = await play.stage.shell(f"kubectl get {prefix} -o jsonpath='{{.spec}}'")
+    play.view.say("A role lets the service desk edit prefixes here, but nobody gave it `publish`:")
+    await play.run(
+        f"kubectl create role editors -n {NAMESPACE} --verb=get,patch"
+        " --resource=promptprefixes.headwater.dev"
+    )
+    await play.run(
+        f"kubectl create rolebinding editors -n {NAMESPACE} --role=editors"
+        " --serviceaccount=support:service-desk"
+    )
+    change = '{"spec": {"version": "v9", "content": {"system": [{"text": "Be quick."}]}}}'
+    patch = f"kubectl patch {prefix} --type=merge -p '{change}'"
+    said = await play.refused(f"{patch} {team}")
+    _must(
+        "takes the verb 'publish'" in said and "Ask the owner to publish a new version" in said,
+        f"the team should read whose it is and what to do, and reads: {said}",
+    )
+    play.view.say("Nor does its owner edit a version that was published:")
+    said = await play.refused(patch.replace('"version": "v9", ', ""))
+    _must("version v2 is published" in said, f"the owner should read that v2 is bound: {said}")
+    after = await play.stage.shell(f"kubectl get {prefix} -o jsonpath='{{.spec}}'")
+    _must(after == before, "an edit that was refused changed something")
+    return Shown(
+        "nobody changes the shared bytes in passing",
+        "a team was told that it takes the verb 'publish' and whom to ask, the owner that v2 is"
+        " published; by the API server, whoever else runs",
+    )
 
 
 async def _edited_bundle(play: Play) -> Shown:
@@ -199,7 +231,10 @@ async def _edited_bundle(play: Play) -> Shown:
     before = json.loads(await play.stage.shell(read))
     told = len(play.seen.events)
     started = time.monotonic()
-    await play.run(f"{read} | sed 's/Answer first/Answer last/' | kubectl replace -f -")
+    play.view.say("A bundle is written by the controller's account alone. Somebody who has that:")
+    account = "system:serviceaccount:headwater:headwater-controller"
+    edit = "sed 's/Answer first/Answer last/'"
+    await play.run(f"{read} | {edit} | kubectl replace -f - --as={account}")
 
     def repaired() -> Event | None:
         news = play.seen.events[told:]

@@ -10,6 +10,7 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -61,10 +62,18 @@ class Play:
         self.view.output(printed)
         return printed
 
-    def start(self, name: str, *arguments: str) -> None:
+    async def refused(self, command: str) -> str:
+        """Run a command that is refused, show it and what it said."""
+        said = await self.stage.refused(command)
+        self.view.command(command)
+        self.view.output(said)
+        return said
+
+    def start(self, name: str, *arguments: str, kubeconfig: Path | None = None) -> None:
         """Show `headwater …` and start it under a name."""
-        self.view.command(shlex.join(["headwater", *arguments]))
-        self.stage.start(name, *arguments)
+        account = f"KUBECONFIG={kubeconfig.name} " if kubeconfig else ""
+        self.view.command(account + shlex.join(["headwater", *arguments]))
+        self.stage.start(name, *arguments, kubeconfig=kubeconfig)
 
     async def commit(self, change: Callable[[Any], None]) -> None:
         """Change the manifest as its author would, name its bytes, and apply it."""

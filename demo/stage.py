@@ -19,6 +19,7 @@ from typing import Any, Final, Self, TypeVar
 from tests.cluster import supervisor
 from tests.cluster.control_plane import Cluster
 from tests.cluster.volumes import MountedConfigMap
+from tests.integration.deployed import ACCOUNTS, POLICIES, deployed
 
 T = TypeVar("T")
 
@@ -40,7 +41,8 @@ class Stage:
 
     Attributes:
         directory: everything that is written; a process's log is `<name>.log`.
-        work: where commands run; holds `crds/` and `examples/quickstart/`.
+        work: where commands run; holds `crds/`, `examples/quickstart/`, and of `deploy/` what needs
+            no node: accounts, roles and policies.
     """
 
     directory: Path
@@ -70,16 +72,30 @@ class Stage:
         self.work = self.directory / "work"
         for part in ("crds", "examples/quickstart"):
             shutil.copytree(ROOT / part, self.work / part)
+        (self.work / "deploy").mkdir()
+        whole = {"apiVersion": "v1", "kind": "List", "items": deployed(*ACCOUNTS, *POLICIES)}
+        (self.work / "deploy" / "headwater.yaml").write_text(json.dumps(whole))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._supervisor.communicate()  # closes its input, which ends it and all it started
 
-    def start(self, name: str, *arguments: str) -> None:
-        """Start `headwater <arguments>`."""
-        argv = [str(BIN / "headwater"), *arguments]
+    def start(self, name: str, *arguments: str, kubeconfig: Path | None = None) -> None:
+        """Start `headwater <arguments>`; without a kubeconfig it is the administrator's."""
+        account = ["env", f"KUBECONFIG={kubeconfig}"] if kubeconfig else []
+        argv = [*account, str(BIN / "headwater"), *arguments]
         self._ask({"start": name, "argv": argv, "log": f"{name}.log"})
         self._running.append(name)
+
+    async def kubeconfig_of(self, account: str) -> Path:
+        """A kubeconfig with a token of a service account in the namespace headwater."""
+        token = await self.shell(f"kubectl create token {account} -n headwater --duration=24h")
+        config = json.loads(self.cluster.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token}
+        path = self.directory / f"{account}.kubeconfig"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(config))
+        return path
 
     def end(self, name: str) -> None:
         """End one process."""
@@ -127,7 +143,24 @@ class Stage:
         Raises:
             DemoError: it failed.
         """
-        done = await asyncio.to_thread(
+        done = await self._run(command)
+        if done.returncode != 0:
+            raise DemoError(f"`{command}` failed: {(done.stderr or done.stdout).strip()}")
+        return done.stdout.rstrip()
+
+    async def refused(self, command: str) -> str:
+        """What a command line says that is refused.
+
+        Raises:
+            DemoError: it is not.
+        """
+        done = await self._run(command)
+        if done.returncode == 0:
+            raise DemoError(f"`{command}` should have been refused: {done.stdout.strip()}")
+        return (done.stderr or done.stdout).strip()
+
+    async def _run(self, command: str) -> "subprocess.CompletedProcess[str]":
+        return await asyncio.to_thread(
             subprocess.run,
             ["/bin/sh", "-c", command],
             cwd=self.work,
@@ -138,9 +171,6 @@ class Stage:
             check=False,
             timeout=_COMMAND_SECONDS,
         )
-        if done.returncode != 0:
-            raise DemoError(f"`{command}` failed: {(done.stderr or done.stdout).strip()}")
-        return done.stdout.rstrip()
 
     def _read(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")

@@ -18,7 +18,7 @@ from headwater.contract.content import canonical_bytes, content
 from headwater.contract.digest import Digest
 
 ROOT: Final = Path(__file__).parents[2]
-CLAIMS: Final = 8
+CLAIMS: Final = 9
 TRACES: Final = ("Traceback", "Warning", "\x1b[")
 """What has no place in the output of a run without a terminal."""
 

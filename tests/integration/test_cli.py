@@ -265,6 +265,7 @@ def test_an_abort_declares_the_stable_version_again(
         "help-desk",
         {
             "spec": {
+                "version": "v3",
                 "ttl": "1h",
                 "content": {
                     "tools": None,
@@ -283,7 +284,7 @@ def test_an_abort_declares_the_stable_version_again(
     done = run("abort", "help-desk", "--cluster")
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith(
-        f"help-desk: v1 is declared again ({DIGESTS['v1']}), v2 is not.\n"
+        f"help-desk: v1 is declared again ({DIGESTS['v1']}), v3 is not.\n"
         "Its content stands in the manifest now; before, it came from ConfigMaps.\n"
     )
     assert "git revert" in done.stdout

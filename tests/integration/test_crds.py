@@ -135,6 +135,10 @@ TAKEN: dict[str, dict[str, Any]] = {
             ],
         }
     },
+    "named namespaces": {"spec.consumers": {"namespaces": ["a", "b"]}},
+    "selected and named": {"spec.consumers": {"namespaceSelector": {}, "namespaces": ["a"]}},
+    "dedicated": {"spec.consumers": {"isolation": "Dedicated", "namespaces": ["a"]}},
+    "tenants": {"spec.tenantPattern": [r"(?i)\b(acme|umbrella)\b", "tenant_id", r"\pL+", "a*"]},
     "everything": {
         "spec.provider": "anthropic",
         "spec.ttl": "1h",
@@ -196,6 +200,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "retry": ({"spec.retry": -1}, "should be greater than or equal to 0"),
     "selector": ({"spec.consumers.namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}, "In and NotIn need values"),
     "no consumers": ({"spec.consumers": ABSENT}, "spec.consumers: Required value"),
+    "consumers of none": ({"spec.consumers": {}}, "nobody gets the prefix: give namespaceSelector, or namespaces, or both"),
+    "no name": ({"spec.consumers": {"namespaces": []}}, "spec.consumers.namespaces"),
+    "dedicated to a selector": ({"spec.consumers": {"isolation": "Dedicated", "namespaces": ["a"], "namespaceSelector": {}}}, "name the namespaces in namespaces"),
+    "dedicated to nobody": ({"spec.consumers": {"isolation": "Dedicated"}}, "a Dedicated prefix goes to namespaces that are named: give namespaces"),
+    "isolation": ({"spec.consumers.isolation": "Private"}, 'supported values: "Shared", "Dedicated"'),
+    "a tenant's expression": ({"spec.tenantPattern": ["acme", "(acme"]}, "spec.tenantPattern[1]: Invalid value"),
+    "what is wrong with it": ({"spec.tenantPattern": ["(acme"]}, "missing closing ): `(acme`"),
+    "looking round": ({"spec.tenantPattern": ["(?<=a)b"]}, "(?<="),
+    "seventeen expressions": ({"spec.tenantPattern": [f"a{n}" for n in range(17)]}, "spec.tenantPattern"),
+    "a long expression": ({"spec.tenantPattern": ["a" * 201]}, "spec.tenantPattern[0]"),
     "a long name": ({"metadata.name": "p" * 64}, "it takes at most 63 characters"),
     "unknown field": ({"spec.modles": ["a"]}, ".spec.modles: field not declared in schema"),
     "unknown field inside": ({"spec.content.system": [{"text": "x", "cacheControl": MARKER}]}, ".cacheControl: field not declared in schema"),
@@ -263,7 +277,7 @@ def test_a_published_version_is_bound_to_its_digest(
     assert refused.returncode != 0
     assert "spec.digest" in refused.stderr
     assert "version v1 was published with another digest and is bound to it" in refused.stderr
-    assert "publish the changed content as a new version" in refused.stderr
+    assert "It belongs to platform: publish a new version" in refused.stderr
     assert apply(changed(PREFIX, {"spec.suspend": True})).returncode == 0
     assert apply(changed(PREFIX, {"spec.version": "v2", "spec.digest": OTHER})).returncode == 0
     assert apply(PREFIX).returncode == 0, "back to v1 with its own digest: the abort"
@@ -440,7 +454,7 @@ def test_yaml_is_read_as_kubectl_reads_it(control_plane: Cluster, tmp_path: Path
     assert not different
 
 
-@pytest.mark.parametrize("example", ["quickstart", "kustomize"])
+@pytest.mark.parametrize("example", ["quickstart", "kustomize", "lint/before", "lint/after"])
 def test_the_examples_are_taken(example: str, crds: Cluster, namespace: str) -> None:
     """Strictly and without a warning; here in a namespace of the test's own."""
     directory = ROOT / "examples" / example

@@ -1,23 +1,24 @@
 """Who may change what of a prefix: decided by the API server, with no part of Headwater running.
 
-Four people, each with one of the roles of deploy/ and nothing else: the owner, an approver, a
+Four people, each with one of the chart's roles and nothing else: the owner, an approver, a
 team that consumes, and somebody who may patch prefixes but was given none of the three verbs.
 """
 
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from headwater.resources import PromptPrefix
 from headwater.resources.generate import openapi_schema
 from tests.cluster.control_plane import Cluster, ControlPlane
 from tests.cluster.waiting import wait_until
-from tests.integration.controller.harness import ROOT, install_crds
+from tests.integration.controller.harness import install_crds
 from tests.integration.controller.team import manifest
+from tests.integration.deployed import ACCOUNTS, POLICIES, deploy, deployed
 
 pytestmark = pytest.mark.xdist_group("policy")
 
@@ -47,11 +48,17 @@ def body(**spec: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A control plane with deploy/ on it, the four people, and a prefix of the owner's."""
-    with ControlPlane() as plane:
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The API server's audit log."""
+    return tmp_path_factory.mktemp("ownership") / "audit.log"
+
+
+@pytest.fixture(scope="module")
+def cluster(audit: Path) -> Iterator[Cluster]:
+    """A control plane with the chart on it, the four people, and a prefix of the owner's."""
+    with ControlPlane(audit_log=audit) as plane:
         install_crds(plane)
-        plane.kubectl("apply", "--server-side", "-f", str(ROOT / "deploy"))
+        deploy(plane, *ACCOUNTS, *POLICIES)
         plane.kubectl("apply", "-f", "-", input=EDIT)
         plane.kubectl("create", "namespace", SHARED)
         for person, role in ROLES.items():
@@ -101,6 +108,11 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "the models": ({"models": ["claude-opus-5"]}, "publish"),
     "the ttl": ({"ttl": "1h"}, "publish"),
     "who consumes": ({"consumers": {"namespaceSelector": {"matchLabels": {"a": "b"}}}}, "publish"),
+    "who consumes alone": (
+        {"consumers": {"isolation": "Dedicated", "namespaces": ["a"], "namespaceSelector": None}},
+        "publish",
+    ),
+    "what names a tenant": ({"tenantPattern": ["acme"]}, "publish"),
     "whether it is enforced": ({"enforcement": "Observe"}, "publish"),
     "the approval": ({"rollout": {"approvedDigest": OTHER}}, "approve"),
     "a pause": ({"suspend": True}, "steer"),
@@ -178,6 +190,48 @@ def delete(cluster: Cluster, person: str, name: str) -> str:
     return answer.stderr if answer.returncode else ""
 
 
+def test_the_audit_log_has_who_changed_what(cluster: Cluster, audit: Path) -> None:
+    """The verb, the prefix, the version and the digest, of what was done and what was refused."""
+    digest = manifest(SHARED)["spec"]["digest"]
+    name = "audited"
+    whole = body()
+    whole["metadata"]["name"] = name
+    assert create(cluster, "olga", whole) == ""
+    for person, spec in (
+        ("ari", {"rollout": {"approvedDigest": digest}}),
+        ("olga", {"suspend": True}),
+        ("ed", {"version": "v9"}),
+    ):
+        change = ("patch", "pp", name, "-n", SHARED, "--type=merge", f"--as={person}")
+        cluster.kubectl(*change, "-p", json.dumps({"spec": spec}), check=False)
+    assert delete(cluster, "olga", name) == ""
+    what = f"{SHARED}/{name}"
+    expected = [
+        ("olga", 201, {"publish": f"{what} v1 {digest}"}),
+        ("ari", 200, {"approve": f"{what} {digest}"}),
+        ("olga", 200, {"steer": f"{what} v1 {digest}"}),
+        ("ed", 403, {"publish": f"{what} v9 {digest}"}),
+        ("olga", 200, {"publish": f"{what} deleted, was v1 {digest}"}),
+    ]
+    wait_until(lambda: changes(audit, what) == expected, 10, "the audit log is written")
+
+
+def changes(audit: Path, prefix: str) -> list[tuple[str, int, dict[str, str]]]:
+    """Who asked for which change of a prefix, and what was answered, by the audit log."""
+    found = []
+    for line in audit.read_text().splitlines():
+        event = json.loads(line)
+        said = {
+            key.removeprefix("headwater-ownership/"): text
+            for key, text in event.get("annotations", {}).items()
+            if key.startswith("headwater-ownership/") and text.startswith(f"{prefix} ")
+        }
+        if said:
+            code = event["responseStatus"]["code"]
+            found.append((event["impersonatedUser"]["username"], code, said))
+    return found
+
+
 def test_what_says_nothing_about_the_contract_is_free(cluster: Cluster) -> None:
     """Labels and annotations are for everyone who may patch."""
     assert patch(cluster, "ed", {"metadata": {"labels": {"cost-centre": "7"}}}) == ""
@@ -229,8 +283,11 @@ def test_a_namespace_goes_with_its_prefixes(cluster: Cluster) -> None:
 
 def test_every_field_of_the_spec_belongs_to_a_verb() -> None:
     """A new field has to be given to one, or anybody who may patch decides about it."""
-    text = (ROOT / "deploy/ownership.yaml").read_text("utf-8")
-    policy = next(iter(YAML(typ="safe").load_all(text)))
+    policy = next(
+        policy
+        for policy in deployed("ValidatingAdmissionPolicy")
+        if policy["metadata"]["name"] == "headwater-ownership"
+    )
     variables = {item["name"]: item["expression"] for item in policy["spec"]["variables"]}
     schema = openapi_schema(PromptPrefix)["properties"]["spec"]["properties"]
     top = {

@@ -16,7 +16,10 @@ except ImportError:  # the bare install is the assembly library, which needs no 
 
 _PEOPLE: Final = {
     "abort": "Go back to the stable version of a prefix.",
+    "advise": "Say how to cache: who shares, 5m or 1h, warm or not, pad or not, and why.",
     "approve": "Approve the declared version of a prefix by its digest.",
+    "cost": "Show what a prefix costs a day without a cache, with one, and with a warmer.",
+    "consumers": "Show the pods that use a prefix, and what is off the contract.",
     "diff": "Show how two contracts differ, and what that costs in the cache.",
     "digest": "Print the digest of a PromptPrefix manifest, or write it into the file.",
     "get": "Show prefixes: what is stable, what is canaried, what that waits for.",
@@ -29,6 +32,7 @@ _PEOPLE: Final = {
     "why": "Say why a prefix stands where it does, and what would move it.",
 }
 _ROLES: Final = {
+    "cleanup": "Take the operator's finalizer off every prefix, after it was removed.",
     "controller": "Run the operator: publish contracts, roll them out, schedule warmers.",
     "sidecar": "Run the localhost proxy that sends the contract's bytes or nothing.",
     "simulator": "Run an Anthropic-compatible server that models prompt caching faithfully.",

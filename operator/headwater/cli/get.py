@@ -144,7 +144,9 @@ def tree(body: Object, now: datetime, *, wide: bool = False, full_name: bool = F
     consumers = found.prefix.status.consumers
     if consumers is not None:
         pods = [number_of(consumers.pods, "pod")] if consumers.pods else []
-        counts = (number_of(consumers.namespaces, "namespace"), *pods)
+        old = [f"{consumers.old_bundle:,} on an old bundle"] if consumers.old_bundle else []
+        off = [f"{consumers.off_contract:,} off the contract"] if consumers.off_contract else []
+        counts = (number_of(consumers.namespaces, "namespace"), *pods, *old, *off)
         root.add(_line("consumers", ", ".join(counts)))
     return root
 

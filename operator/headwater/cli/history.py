@@ -1,4 +1,4 @@
-"""`headwater history`: what happened to a prefix, the newest first."""
+"""`headwater history`: what happened to a prefix and who asked for it, the newest first."""
 
 from datetime import UTC, datetime
 
@@ -7,6 +7,7 @@ from rich.table import Table
 
 from headwater.cli._cluster import ask, cluster_options, find, typed
 from headwater.cli._output import output_option, show, show_data, span
+from headwater.controller.authors import told
 from headwater.resources import PromptPrefix
 
 
@@ -15,7 +16,7 @@ from headwater.resources import PromptPrefix
 @cluster_options
 @output_option
 def command(name: str, namespace: str | None, context: str | None, output: str | None) -> None:
-    """Show what happened to a prefix and why, the newest first."""
+    """Show what happened to a prefix, why and at whose request, the newest first."""
     body = ask(context, lambda cluster: find(cluster, namespace, name))
     prefix = typed(body)
     if output in ("json", "yaml"):
@@ -37,5 +38,6 @@ def table(prefix: PromptPrefix, now: datetime, *, wide: bool = False) -> Table:
     for entry in reversed(prefix.status.history):
         time = [f"{entry.at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"] if wide else []
         digest = entry.digest if wide else entry.digest.short
-        found.add_row(span(entry.at, now), *time, entry.version, digest, entry.event, entry.reason)
+        why = told(entry.reason, entry.by)
+        found.add_row(span(entry.at, now), *time, entry.version, digest, entry.event, why)
     return found

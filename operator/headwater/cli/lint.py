@@ -1,6 +1,5 @@
 """`headwater lint`: what is unwise about a contract, before it costs anything."""
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,9 @@ from headwater.cli._output import number_of, show, show_data
 from headwater.cli._places import place
 from headwater.cli._reports import Located, github, sarif
 from headwater.cli._yaml import ManifestError
-from headwater.contract.content import Content
+from headwater.contract.content import content_of
 from headwater.contract.errors import ContentError, HeadwaterError
-from headwater.contract.lint import RULES, Facts, Finding, ignored, lint, refused
+from headwater.contract.lint import IGNORABLE, RULES, Facts, Finding, ignored, lint, refused
 from headwater.providers.minimums import sizes
 
 _SEVERITIES: Final = ("error", "warning", "note")
@@ -58,7 +57,7 @@ class _TroubleError(click.ClickException):
     "--ignore",
     "ignore",
     multiple=True,
-    type=click.Choice([rule for rule in RULES if rule != "no-contract"]),
+    type=click.Choice([rule for rule in RULES if rule in IGNORABLE]),
     metavar="RULE",
     help="A rule that shall be silent; may be repeated.",
 )
@@ -135,23 +134,19 @@ def _findings(
             raise
         return (refused(error.__cause__),)
     spec = document.body["spec"]
-    content = _content(prefix)
-    before = next((_content(one) for one in former if one.document.name == document.name), None)
+    content = content_of(prefix.canonical)
+    former_ones = (one.canonical for one in former if one.document.name == document.name)
+    before = next(map(content_of, former_ones), None)
     return lint(
         content,
         replace(
             facts,
             sizes=sizes(prefix.canonical, map(str, spec.get("models") or ()), content.provider),
             previous_tools=() if before is None else tuple(tool["name"] for tool in before.tools),
+            tenants=(*facts.tenants, *map(str, spec.get("tenantPattern") or ())),
             ignore=ignore,
         ),
     )
-
-
-def _content(prefix: Prefix) -> Content:
-    """What is sent, to the letter."""
-    sent = json.loads(prefix.canonical)
-    return Content(sent["provider"], tuple(sent["tools"]), tuple(sent["system"]))
 
 
 def _print(found: Sequence[Located], output: str) -> None:

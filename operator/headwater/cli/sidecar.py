@@ -48,6 +48,9 @@ from headwater.sidecar.server import Sidecar, run
 @click.option("--team", default="", envvar="HEADWATER_TEAM", help="Metrics label.")
 @click.option("--surface", default="", envvar="HEADWATER_SURFACE", help="Metrics label.")
 @click.option("--workload", default="", envvar="HEADWATER_WORKLOAD", help="Metrics label.")
+@click.option(
+    "--deploy-revision", default="", envvar="HEADWATER_DEPLOY_REVISION", help="Metrics label."
+)
 def command(
     bundles: tuple[Path, ...],
     from_cluster: str | None,
@@ -58,6 +61,7 @@ def command(
     team: str,
     surface: str,
     workload: str,
+    deploy_revision: str,
 ) -> None:
     """Run the localhost proxy that sends the contract's bytes or nothing.
 
@@ -68,7 +72,7 @@ def command(
     if not upstream.startswith(("http://", "https://")):
         raise click.UsageError(f"--upstream {upstream!r} is no http:// or https:// URL.")
     log_json()
-    identity = Identity(namespace=namespace, team=team, surface=surface, workload=workload)
+    identity = Identity(namespace, team, surface, workload, deploy_revision)
 
     async def serve(*directories: Path) -> None:
         first, *others = map(BundleFollower, directories)

@@ -23,6 +23,7 @@ from headwater.cli._standing import (
 )
 from headwater.cluster import Object
 from headwater.contract.route import Revision
+from headwater.controller.authors import told
 from headwater.rollout.state import Candidate, Pause, Phase, Plan, SetWeight
 
 _DECISIONS: Final = 5
@@ -197,4 +198,5 @@ def _conditions(found: Standing) -> Iterator[str]:
 
 def _decisions(found: Standing, now: datetime) -> Iterator[str]:
     for entry in reversed(found.prefix.status.history[-_DECISIONS:]):
-        yield f"{span(entry.at, now)} ago, {entry.version}, {entry.event}: {entry.reason}"
+        why = told(entry.reason, entry.by)
+        yield f"{span(entry.at, now)} ago, {entry.version}, {entry.event}: {why}"

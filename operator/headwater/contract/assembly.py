@@ -8,16 +8,18 @@ and one changed byte is a cache miss. It knows no HTTP, no clock and no state.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
 from headwater.contract.content import FORMAT, MARKER_KEY, TTL
 from headwater.contract.digest import Digest
-from headwater.contract.errors import BundleError, HeadwaterError
+from headwater.contract.divergence import in_system, in_tools
+from headwater.contract.errors import BundleError
 from headwater.contract.markers import (
     ABSENT,
     MARKER_LIMIT,
@@ -29,6 +31,7 @@ from headwater.contract.markers import (
     ttls_of_messages,
     ttls_of_top_level,
 )
+from headwater.contract.reasons import Reason, RefusalError
 
 TTL_SECONDS: Final[Mapping[TTL, float]] = {"5m": 300.0, "1h": 3600.0}
 """The provider counts a TTL from the start of a request."""
@@ -37,36 +40,13 @@ _NAMES_SHOWN: Final = 3
 """Tool names that a message lists: enough to find the place."""
 
 
-class Reason(StrEnum):
-    """Why a request is refused; the value is a metric's label and stands in the docs."""
-
-    NOT_JSON = "not_json"
-    MALFORMED = "malformed"
-    OTHER_MODEL = "other_model"
-    OWN_TOOLS = "own_tools"
-    TOO_MANY_MARKERS = "too_many_markers"
-    TTL_ORDER = "ttl_order"
-
-
-class RefusalError(HeadwaterError):
-    """A request that would break the shared prefix, or that cannot be read.
-
-    Attributes:
-        reason: which rule; the message says what to do.
-    """
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        """Keep the rule apart from the sentence: one is counted, the other is read."""
-        self.reason = reason
-        super().__init__(message)
-
-
 @dataclass(frozen=True, slots=True)
 class PreparedContract:
     """A contract ready to be spliced: exact slices of its canonical bytes.
 
     `tools` and `system` are the elements of the canonical arrays without the brackets, so that
     a team's elements can follow. The TTLs are those of the markers, in the provider's order.
+    `bare_tools` and `texts` are what a client's own copy is compared with: no markers.
     """
 
     digest: Digest
@@ -74,6 +54,8 @@ class PreparedContract:
     system: bytes
     tool_ttls: tuple[str, ...]
     system_ttls: tuple[str, ...]
+    bare_tools: tuple[Mapping[str, Any], ...]
+    texts: tuple[str, ...]
 
     @property
     def markers(self) -> int:
@@ -93,7 +75,7 @@ class Request:
     fields: Mapping[str, msgspec.Raw]
 
     @classmethod
-    def read(cls, body: bytes) -> Self:
+    def read(cls, body: bytes | bytearray) -> Self:
         """Parse the top level; of a repeated key the last one counts.
 
         Raises:
@@ -135,57 +117,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Spliced:
-    """What goes to the provider. `own_markers` counts those that the team placed."""
+    """What goes to the provider, in parts; `own_markers` counts those that the team placed.
 
-    body: bytes
-    own_markers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """What keys the provider's cache of a contract: caches never cross lanes.
-
-    Source: the provider's pages on prompt caching (workspace, model, thinking, speed) and
-    cache diagnostics (beta headers), as of 2026-08-22; effort rewrote the whole prefix on some
-    models. `credential` is a fingerprint, `workspace` that of the workspace header.
+    What the team sent is seen through views of the request's body, so that a history of many
+    megabytes is not copied.
     """
 
-    credential: str
-    model: str
-    digest: Digest
-    workspace: str = ""
-    thinking: str = ""
-    effort: str = ""
-    speed: str = ""
-    betas: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        request: Request,
-        digest: Digest,
-        *,
-        credential: str,
-        workspace: str = "",
-        betas: Iterable[str] = (),
-    ) -> Self:
-        """The lane of a request; `betas` are values of `anthropic-beta` headers."""
-        names = {name.strip() for value in betas for name in value.split(",")}
-        return cls(
-            credential=credential,
-            model=request.text("model") or "",
-            digest=digest,
-            workspace=workspace,
-            thinking=_fingerprint(request.fields.get("thinking")),
-            effort=_effort(request.fields.get("output_config")),
-            speed=request.text("speed") or "",
-            betas=tuple(sorted(names - {""})),
-        )
+    parts: Sequence[bytes | memoryview]
+    own_markers: int
 
     @property
-    def plain(self) -> bool:
-        """Whether only credential, model and digest key it, as in a warmer's requests."""
-        return not (self.workspace or self.thinking or self.effort or self.speed or self.betas)
+    def body(self) -> bytes:
+        """The parts as one."""
+        return b"".join(self.parts)
 
 
 def prepare(canonical: bytes) -> PreparedContract:
@@ -202,6 +146,8 @@ def prepare(canonical: bytes) -> PreparedContract:
             tuple(ttls_of_blocks(document.tools)),
             tuple(ttls_of_blocks(document.system)),
         )
+        bare_tools = tuple(map(_bare, _decode_objects(document.tools)))
+        texts = tuple(_decode_texts(document.system))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{digest} is no contract ({error}): publish it again.") from error
     if document.format != FORMAT:
@@ -209,34 +155,43 @@ def prepare(canonical: bytes) -> PreparedContract:
             f"{digest} has contract format {document.format}, and this release reads {FORMAT}:"
             " upgrade the reader."
         )
-    return PreparedContract(digest, tools, system, tool_ttls, system_ttls)
+    return PreparedContract(digest, tools, system, tool_ttls, system_ttls, bare_tools, texts)
 
 
 def splice(request: Request, contract: PreparedContract, models: Collection[str]) -> Spliced:
     """Put the contract's tools and system before the team's.
 
     The team's slot: system text or blocks, messages, and tools with `defer_loading: true`,
-    which stay out of the cached prefix.
+    which stay out of the cached prefix. A right copy of the contract in the request gives way to
+    the contract's own bytes.
 
     Raises:
         RefusalError: the request would break the shared prefix.
     """
     _check_model(request, models)
-    tools, own_tool_ttls = _team_tools(request.fields.get("tools"))
-    system, own_system_ttls = _team_system(request.fields.get("system"))
-    ttls = [*contract.tool_ttls, *own_tool_ttls, *contract.system_ttls, *own_system_ttls]
+    tools, tool_ttls = _team_tools(request.fields.get("tools"), contract)
+    system, system_ttls = _team_system(request.fields.get("system"), contract)
     try:
-        ttls += ttls_of_messages(request.fields.get("messages", ABSENT))
-        ttls += ttls_of_top_level(request.fields.get(MARKER_KEY, _NULL))
+        message_ttls = list(ttls_of_messages(request.fields.get("messages", ABSENT)))
+        top_ttls = ttls_of_top_level(request.fields.get(MARKER_KEY, _NULL))
     except (msgspec.MsgspecError, RecursionError) as error:
         raise RefusalError(
             Reason.MALFORMED,
             f"the cache markers in messages cannot be counted ({error}): send messages, blocks"
             " and cache_control as the Messages API takes them.",
+            "messages",
         ) from error
-    own = len(ttls) - contract.markers
+    placed = [
+        *_placed("", contract.tool_ttls),
+        *_placed("tools", tool_ttls),
+        *_placed("", contract.system_ttls),
+        *_placed("system", system_ttls),
+        *_placed("messages", message_ttls),
+        *_placed(MARKER_KEY, top_ttls),
+    ]
+    own = [marker for marker in placed if marker.place]
     _check_markers(own, contract.markers)
-    _check_order(ttls)
+    _check_order(placed)
     replaced = {
         "tools": _array(contract.tools, tools),
         "system": _array(contract.system, system),
@@ -249,29 +204,41 @@ def splice(request: Request, contract: PreparedContract, models: Collection[str]
     }
     values.update(request.fields)
     values.update({key: value for key, value in replaced.items() if key in values})
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     for key, value in values.items():
-        # bytes.join takes any buffer, so a history of many megabytes is copied once.
-        parts += (b",", msgspec.json.encode(key), b":", value)
+        view = value if isinstance(value, bytes) else memoryview(value)
+        parts += (b",", msgspec.json.encode(key), b":", view)
     parts[0] = b"{"
-    return Spliced(body=b"".join((*parts, b"}")), own_markers=own)
+    parts.append(b"}")
+    return Spliced(parts, own_markers=len(own))
 
 
+_FIRST_BYTES: Final = 64 << 10
+"""Of the messages, read for the first one."""
+_OPENED: Final = re.compile(rb"\[[ \t\n\r]*(?=\{)")
+_PYTHON: Final = json.JSONDecoder()
+"""It stops where a value ends, as msgspec does not."""
 _NULL: Final = msgspec.Raw(b"null")
 
 
+class _Placed(NamedTuple):
+    """A marker's TTL, and the part of the request in which it stands; none for the contract's."""
+
+    place: str
+    ttl: str
+
+
 class _Tool(msgspec.Struct):
-    name: str = ""
     defer_loading: bool = False
     cache_control: Marker | None = None
 
 
+class _Text(msgspec.Struct):
+    text: str = ""
+
+
 class _Metadata(msgspec.Struct):
     user_id: str | None = None
-
-
-class _OutputConfig(msgspec.Struct):
-    effort: str | None = None
 
 
 class _Document(msgspec.Struct):
@@ -282,8 +249,25 @@ class _Document(msgspec.Struct):
 
 _decode_top: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_tools: Final = msgspec.json.Decoder(list[_Tool]).decode
+_decode_objects: Final = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_decode_blocks: Final = msgspec.json.Decoder(list[_Text]).decode
+_decode_elements: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_metadata: Final = msgspec.json.Decoder(_Metadata).decode
-_decode_output_config: Final = msgspec.json.Decoder(_OutputConfig).decode
+
+
+def _decode_texts(system: msgspec.Raw) -> list[str]:
+    if kind(system) == b'"':
+        return [msgspec.json.decode(system, type=str)]
+    return [block.text for block in _decode_blocks(system)]
+
+
+def _bare(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of a tool is compared: not where it is marked, nor that it is not deferred."""
+    return {key: value for key, value in tool.items() if key not in (MARKER_KEY, "defer_loading")}
+
+
+def _placed(place: str, ttls: Iterable[str]) -> list[_Placed]:
+    return [_Placed(place, ttl) for ttl in ttls]
 
 
 def _array(contract: bytes, team: bytes) -> bytes:
@@ -311,10 +295,12 @@ def _check_model(request: Request, models: Collection[str]) -> None:
             Reason.OTHER_MODEL,
             f"{given}, and this prefix is published for {' and '.join(sorted(models))}: use one"
             " of these, or ask the prefix's owner to add the model.",
+            "model",
         )
 
 
-def _team_tools(raw: msgspec.Raw | None) -> tuple[bytes, list[str]]:
+def _team_tools(raw: msgspec.Raw | None, contract: PreparedContract) -> tuple[bytes, list[str]]:
+    """The team's tools, as they came, and the TTLs of their markers."""
     if raw is None or kind(raw) == b"n":
         return b"", []
     try:
@@ -323,76 +309,116 @@ def _team_tools(raw: msgspec.Raw | None) -> tuple[bytes, list[str]]:
         raise RefusalError(
             Reason.MALFORMED,
             f"tools cannot be read ({error}): send a list of tools, each an object.",
+            "tools",
         ) from error
-    own = [tool.name[:80] or "unnamed" for tool in tools if not tool.defer_loading]
-    if own:
+    deferred = [tool for tool in tools if tool.defer_loading]
+    ttls = [ttl for tool in deferred for ttl in ttl_of(tool.cache_control)]
+    if len(deferred) == len(tools):
+        return _elements(raw), ttls
+    _check_tools(_decode_objects(raw), contract)
+    every = zip(tools, _decode_elements(raw), strict=True)
+    return b",".join(bytes(element) for tool, element in every if tool.defer_loading), ttls
+
+
+def _check_tools(tools: Sequence[Mapping[str, Any]], contract: PreparedContract) -> None:
+    """Tools for the shared prefix have to be the contract's own."""
+    where = [index for index, tool in enumerate(tools) if not tool.get("defer_loading")]
+    found = in_tools(contract.bare_tools, [_bare(tools[index]) for index in where])
+    if found is None:
+        return
+    place = where[found.at] if found.at < len(where) else where[-1] + 1
+    if found.reason is Reason.OWN_TOOLS:
+        published = {tool["name"] for tool in contract.bare_tools}
+        names = [str(tools[index].get("name") or "unnamed")[:80] for index in where]
+        own = [name for name in names if name not in published] or names[found.at :]
         more = f" and {len(own) - _NAMES_SHOWN} more" if len(own) > _NAMES_SHOWN else ""
-        raise RefusalError(
-            Reason.OWN_TOOLS,
+        message = (
             f"own tools ({', '.join(own[:_NAMES_SHOWN])}{more}) would change the prefix that all"
             " consumers share: give them defer_loading: true, or ask the prefix's owner to take"
-            " them into the contract.",
+            " them into the contract."
         )
-    return _elements(raw), [ttl for tool in tools for ttl in ttl_of(tool.cache_control)]
+    else:
+        named = repr(contract.bare_tools[found.at]["name"])[:80]
+        message = f"{_COPIES[found.reason].format(named)}: {_LEAVE_OUT}"
+    raise RefusalError(found.reason, message, f"tools[{place}]")
 
 
-def _team_system(raw: msgspec.Raw | None) -> tuple[bytes, list[str]]:
+def _team_system(raw: msgspec.Raw | None, contract: PreparedContract) -> tuple[bytes, list[str]]:
+    """The team's system blocks, as they came, and the TTLs of their markers."""
     if raw is None or kind(raw) == b"n":
         return b"", []
     if kind(raw) == b'"':
         text = bytes(raw)
         # The provider takes an empty string, but refuses an empty block.
-        return (b"", []) if text == b'""' else (b'{"type":"text","text":' + text + b"}", [])
+        own = text != b'""' and not _copied(raw, contract.texts)
+        return (b'{"type":"text","text":' + text + b"}" if own else b""), []
     try:
         if kind(raw) != b"[":
             raise msgspec.ValidationError("neither a string nor a list")
+        if copied := _copied(raw, contract.texts):
+            rest = _decode_elements(raw)[copied:]
+            raw = msgspec.Raw(b"[" + b",".join(map(bytes, rest)) + b"]")
         return _elements(raw), list(ttls_of_blocks(raw))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RefusalError(
             Reason.MALFORMED,
             f"system cannot be read ({error}): send a string or a list of text blocks.",
+            "system",
         ) from error
 
 
-def _check_markers(own: int, contract: int) -> None:
+def _copied(raw: msgspec.Raw, contract: Sequence[str]) -> int:
+    """How many of a request's system blocks are a right copy of the contract's."""
+    if 2 * len(bytes(raw)) <= sum(map(len, contract)):
+        return 0  # too short for a copy: most suffixes need not be read
+    try:
+        found = in_system(contract, _decode_texts(raw))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0  # the provider will refuse it
+    if isinstance(found, int):
+        return found
+    place = f"system[{found.at}]"
+    message = f"{_COPIES[found.reason].format(place)}: {_LEAVE_OUT}"
+    raise RefusalError(found.reason, message, place)
+
+
+_LEAVE_OUT: Final = (
+    "leave the contract out of the request (it is put in here, before your own), or send it exactly"
+    " as it is published."
+)
+_COPIES: Final = {
+    Reason.TOOLS_ORDER: "the contract's tools stand in another order, in which {} comes here",
+    Reason.TOOLS_CHANGED: "the request's copy of the tool {} is not what is published",
+    Reason.TOOLS_MISSING: "the request has some of the contract's tools, and {} is missing here",
+    Reason.SYSTEM_BEFORE: "{} stands before the contract's own text",
+    Reason.SYSTEM_ORDER: "{} is a block of the contract, but not the one that comes here",
+    Reason.SYSTEM_CHANGED: "the request's copy of the contract differs from {} on",
+    Reason.SYSTEM_MISSING: "the request's copy of the contract ends or skips a block at {}",
+}
+
+
+def _check_markers(own: Sequence[_Placed], contract: int) -> None:
     left = MARKER_LIMIT - contract
-    if own > left:
+    if len(own) > left:
         raise RefusalError(
             Reason.TOO_MANY_MARKERS,
-            f"{own} cache markers of your own and {contract} of the contract, and the provider"
-            f" takes {MARKER_LIMIT}: keep at most {left}, best the last ones of the messages (a"
-            " top-level cache_control counts as one).",
+            f"{len(own)} cache markers of your own and {contract} of the contract, and the"
+            f" provider takes {MARKER_LIMIT}: keep at most {left}, best the last ones of the"
+            " messages (a top-level cache_control counts as one).",
+            own[left].place,
         )
 
 
-def _check_order(ttls: list[str]) -> None:
+def _check_order(markers: Sequence[_Placed]) -> None:
+    ttls = [marker.ttl for marker in markers]
     if "5m" in ttls and "1h" in ttls[ttls.index("5m") :]:
         raise RefusalError(
             Reason.TTL_ORDER,
             f"the cache markers' ttls are {', '.join(ttls)} in the order tools, system,"
             " messages, and the provider takes no 1h after a 5m (the default): give your markers"
             " ttl 5m, or ask the prefix's owner for ttl 1h.",
+            markers[ttls.index("1h", ttls.index("5m"))].place,
         )
-
-
-def _fingerprint(raw: msgspec.Raw | None) -> str:
-    """A short name for a small value, however it is spaced and ordered."""
-    if raw is None or kind(raw) == b"n":
-        return ""
-    try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        value = None  # the provider will refuse it
-    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:12]
-
-
-def _effort(raw: msgspec.Raw | None) -> str:
-    if raw is None or kind(raw) != b"{":
-        return ""
-    try:
-        return _decode_output_config(raw).effort or ""
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return ""
 
 
 def _first_user_message(messages: msgspec.Raw | None) -> str:
@@ -403,11 +429,10 @@ def _first_user_message(messages: msgspec.Raw | None) -> str:
     if messages is None:
         return ""
     try:
-        first = next((each for each in decode_messages(messages) if each.role == "user"), None)
-        if first is None:
-            return ""
-        content = msgspec.json.decode(first.content)
+        content = _first_content(messages)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    if content is None:
         return ""
     blocks: list[Any] = (
         content if isinstance(content, list) else [{"type": "text", "text": content}]
@@ -419,3 +444,26 @@ def _first_user_message(messages: msgspec.Raw | None) -> str:
         for block in blocks
     ]
     return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()[:32]
+
+
+def _first_content(messages: msgspec.Raw) -> Any | None:
+    """The first user message's content; None where there is none.
+
+    Mostly it is at the beginning, and what is behind it is not read.
+
+    Raises:
+        msgspec.MsgspecError: it is not of the provider's shape.
+    """
+    start = bytes(memoryview(messages)[:_FIRST_BYTES])
+    opened = _OPENED.match(start)
+    if opened is not None:
+        try:
+            first, _ = _PYTHON.raw_decode(start.decode("utf-8", "ignore"), opened.end())
+        except (ValueError, RecursionError):
+            first = None  # longer than that, or no JSON
+        if isinstance(first, dict) and first.get("role") == "user":
+            return first.get("content")
+    for message in decode_messages(messages):
+        if message.role == "user":
+            return msgspec.json.decode(message.content)
+    return None

@@ -73,6 +73,7 @@ class _RouteDocument(msgspec.Struct, rename="camel"):
     kept_warm: list[_WarmDocument] = []
     retained: list[_RevisionDocument] | msgspec.UnsetType = msgspec.UNSET
     """Not written where there are none, so that such a route is to the byte what it used to be."""
+    owner: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def encode(bundle: Bundle) -> dict[str, bytes]:
@@ -165,6 +166,7 @@ def encode_route(route: Route) -> bytes:
             _RevisionDocument(revision.version, str(revision.digest)) for revision in route.retained
         ]
         or msgspec.UNSET,
+        owner=route.owner or msgspec.UNSET,
     )
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
@@ -266,4 +268,5 @@ def _route(document: _RouteDocument) -> Route:
             Revision(revision.version, Digest(revision.digest))
             for revision in document.retained or ()
         ),
+        owner=document.owner or "",
     )

@@ -4,6 +4,7 @@ Text is never normalised here. A CRLF, a trailing blank or a decomposed accent t
 wrote is what the provider gets: changing it silently would make the declared bytes a lie.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -102,6 +103,12 @@ def canonical_bytes(declared: Content) -> bytes:
             "content",
             f"{error}; use integers up to 2^53 - 1, finite numbers and whole Unicode characters.",
         ) from error
+
+
+def content_of(canonical: bytes) -> Content:
+    """The content whose canonical bytes these are: what is sent, to the letter."""
+    sent = json.loads(canonical)
+    return Content(sent["provider"], tuple(sent["tools"]), tuple(sent["system"]))
 
 
 def digest_of(declared: Content) -> Digest:

@@ -45,3 +45,31 @@ class BundleTooLargeError(BundleError):
             f"the bundle needs {size:,} bytes after compression and a ConfigMap holds"
             f" {limit:,}: shorten the content, or move rarely used parts into deferred tools."
         )
+
+
+class PinError(HeadwaterError):
+    """The revision that a program is pinned to is not the one that is there.
+
+    Attributes:
+        expected: the version or the digest that was asked for.
+        found: the digests that are there.
+    """
+
+    def __init__(self, expected: str, found: tuple[str, ...], message: str) -> None:
+        """Keep both sides apart from the sentence, which shows them, too."""
+        self.expected = expected
+        self.found = found
+        super().__init__(message)
+
+
+class RequestError(HeadwaterError):
+    """What a program wants to send cannot be sent as it is.
+
+    Attributes:
+        where: the path of the offending part, as in `messages[3].content[0].text`.
+    """
+
+    def __init__(self, where: str, message: str) -> None:
+        """Keep the place apart from the sentence, so that both can be shown."""
+        self.where = where
+        super().__init__(f"{where}: {message}")

@@ -78,6 +78,8 @@ class Route:
     retained: tuple[Revision, ...] = ()
     """Former stable revisions, the latest first: no new conversation gets them, one on them stays.
     """
+    owner: str = ""
+    """Whom to ask about the prefix: a team, and where it is reached."""
 
     def __post_init__(self) -> None:
         """Check that a retained revision is nothing else besides.

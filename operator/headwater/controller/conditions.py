@@ -18,6 +18,8 @@ from headwater.rollout.state import Phase, State
 
 DELETION_HELD: Final = "DeletionHeld"
 """The reason of the condition and of the Event."""
+DIGEST_MATCHES: Final = "DigestMatches"
+DIGEST_APPROVED: Final = "DigestApproved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def findings(
         ),
         _digest_verified(resolution),
         _cacheable(prefix, resolution, counted),
+        _linted(resolution),
         *_approved(prefix, state),
     ]
 
@@ -112,7 +115,7 @@ def _digest_verified(resolution: Resolution) -> Finding:
     if resolution.digest is None:
         return Finding("DigestVerified", "False", resolution.reason, resolution.message)
     message = f"the content hashes to {resolution.digest}, as declared"
-    return Finding("DigestVerified", "True", "DigestMatches", message)
+    return Finding("DigestVerified", "True", DIGEST_MATCHES, message)
 
 
 def _cacheable(prefix: PromptPrefix, resolution: Resolution, counted: Mapping[str, int]) -> Finding:
@@ -148,6 +151,19 @@ def _cacheable(prefix: PromptPrefix, resolution: Resolution, counted: Mapping[st
     return Finding("Cacheable", "True", "AboveMinimum", "every model caches the contract")
 
 
+def _linted(resolution: Resolution) -> Finding:
+    """What lint says. No part of Ready: a warning is no failure."""
+    found = resolution.objections
+    if found is None:
+        message = "the content is not resolved, so lint has not seen it"
+        return Finding("Linted", "Unknown", "ContentNotResolved", message)
+    if found.errors or found.warnings:
+        counts = f"{found.errors} errors, {found.warnings} warnings: "
+        reason = "ErrorsFound" if found.errors else "WarningsFound"
+        return Finding("Linted", "False", reason, counts + found.sentence)
+    return Finding("Linted", "True", "NothingFound", "lint has no errors and no warnings")
+
+
 def _approved(prefix: PromptPrefix, state: State) -> list[Finding]:
     """Only where somebody asked for an approval, or gave one."""
     rollout = prefix.spec.rollout
@@ -155,7 +171,7 @@ def _approved(prefix: PromptPrefix, state: State) -> list[Finding]:
         return []
     if rollout.approved_digest == prefix.spec.digest:
         message = f"{prefix.spec.version} is approved by its digest"
-        return [Finding("Approved", "True", "DigestApproved", message)]
+        return [Finding("Approved", "True", DIGEST_APPROVED, message)]
     if state.stable is not None and state.stable.digest == prefix.spec.digest:
         message = f"{prefix.spec.version} is stable: there is nothing to approve"
         return [Finding("Approved", "True", "NothingToApprove", message)]

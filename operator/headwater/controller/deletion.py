@@ -16,7 +16,7 @@ from headwater.controller.consumers import Consumer
 from headwater.controller.events import Recorder
 from headwater.controller.objects import Key
 from headwater.controller.store import FORCE_DELETION_ANNOTATION, PrefixRecord, Store
-from headwater.resources.prefix import LabelSelector
+from headwater.resources.prefix import Consumers
 
 _log = logging.getLogger(__name__)
 
@@ -104,9 +104,8 @@ class Deletion:
 
     def _served(self, key: Key, record: PrefixRecord) -> list[Consumer]:
         """The consumers that a bundle is kept for: a namespace that left has none any more."""
-        consumers = record.body["spec"]["consumers"]
-        selector = LabelSelector.model_validate(consumers["namespaceSelector"])
-        served = {key.namespace, *self.store.namespaces_matching(selector)}
+        declared = Consumers.model_validate(record.body["spec"]["consumers"])
+        served = {key.namespace, *self.store.namespaces_of(declared)}
         return [
             consumer
             for consumer in self.store.consumers_of(key)

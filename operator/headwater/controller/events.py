@@ -1,19 +1,21 @@
-"""Kubernetes Events: what happened to a prefix, told where `kubectl describe` looks.
+"""What happened, told where `kubectl describe` looks, and recorded in the log for longer.
 
 Only transitions are told. An Event that cannot be written is logged and forgotten: telling
-never stands in the way of doing.
+never stands in the way of doing. The API server forgets Events after an hour; the log, whose
+lines of the name `headwater.audit` each end in a JSON object, is kept where logs are kept.
 """
 
 import json
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from headwater.cluster import EVENT, ApiError, Cluster, Kind, Object
 
 _log = logging.getLogger(__name__)
+_audit = logging.getLogger("headwater.audit")
 
 CONTROLLER: Final = "headwater.dev/controller"
 _NOTE_LIMIT: Final = 1024
@@ -21,7 +23,7 @@ _NOTE_LIMIT: Final = 1024
 
 
 class Recorder:
-    """Writes Events, and one structured log line for each."""
+    """Writes Events, and one structured line of the log for each."""
 
     def __init__(
         self,
@@ -36,18 +38,37 @@ class Recorder:
         self._instance = instance
         self._reporter = reporter
 
-    async def tell(
-        self, kind: Kind, about: Object, reason: str, note: str, *, warning: bool = False
+    def record(
+        self,
+        kind: Kind,
+        about: Object,
+        reason: str,
+        note: str,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
-        """Tell something about an object, given by its metadata."""
+        """Put something about an object into the log alone; `facts` stand beside the note."""
+        line = {
+            "event": reason,
+            "kind": kind.kind,
+            "object": f"{about['namespace']}/{about['name']}",
+            "note": note,
+            **(facts or {}),
+        }
+        _audit.info("%s", json.dumps(line, ensure_ascii=False))
+
+    async def tell(
+        self,
+        kind: Kind,
+        about: Object,
+        reason: str,
+        note: str,
+        facts: Mapping[str, str] | None = None,
+        *,
+        warning: bool = False,
+    ) -> None:
+        """Tell something about an object, given by its metadata, and record it."""
+        self.record(kind, about, reason, note, facts)
         namespace, name = about["namespace"], about["name"]
-        _log.info(
-            "%s",
-            json.dumps(
-                {"event": reason, "kind": kind.kind, "object": f"{namespace}/{name}", "note": note},
-                ensure_ascii=False,
-            ),
-        )
         body: Object = {
             "metadata": {"name": f"{name}.{uuid.uuid4().hex[:16]}", "namespace": namespace},
             "eventTime": self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),

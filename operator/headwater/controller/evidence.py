@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from headwater.cluster import PROMPT_PREFIX
 from headwater.contract.digest import Digest
+from headwater.controller.adherence import Adherence, signature
 from headwater.controller.objects import Key
 from headwater.controller.store import PrefixRecord, Store
 from headwater.controller.watch import Work
@@ -45,8 +46,9 @@ class _Asked:
 class Evidence:
     """What is known of the traffic.
 
-    `ledger` has the counters' totals. `outage` says why the source is silent, and is empty where
-    it works. `prometheus` answers the authors' queries, where there is one.
+    `ledger` has the counters' totals, `adherence` who keeps to the contract. `outage` says why the
+    source is silent, and is empty where it works. `prometheus` answers the authors' queries, where
+    there is one.
     """
 
     store: Store
@@ -56,9 +58,15 @@ class Evidence:
     interval: timedelta
     clock: Callable[[], datetime]
     outage: str = field(default="", init=False)
+    adherence: Adherence = field(init=False)
     # A controller that starts into an outage must not take it for a sidecar that starts anew.
     _rounds_in_vain: int = field(default=_OUTAGE_AFTER - 1, init=False)
     _asked: dict[Key, _Asked] = field(default_factory=dict, init=False)
+    _signatures: dict[Key, object] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Know nothing of any sidecar."""
+        self.adherence = Adherence(self.store, self.clock())
 
     def measurements(self, key: Key) -> Mapping[str, Measurement]:
         """The latest answers about a prefix's present candidate, by the queries' names."""
@@ -84,6 +92,7 @@ class Evidence:
         def take(sample: Sample) -> None:
             nonlocal taken
             taken = True
+            self.adherence.see(sample, self.clock())
             for name in self.ledger.record(sample, self.clock()):
                 for key in keys[name]:
                     look(Work(PROMPT_PREFIX, key), _TOGETHER)
@@ -102,6 +111,19 @@ class Evidence:
             else:
                 self.ledger.forget(self.clock())
         self._note(problem, look)
+        self._look_at_consumers(look)
+
+    def _look_at_consumers(self, look: Callable[[Work, timedelta], None]) -> None:
+        """Have a prefix looked at where something about its consumers began or ended."""
+        now = self.clock()
+        self.adherence.forget(now)
+        before, self._signatures = self._signatures, {}
+        for key, record in self.store.prefixes.items():
+            epoch = (record.body.get("status") or {}).get("epoch", 0)
+            found = signature(self.adherence.deviations(key, epoch, now))
+            self._signatures[key] = found
+            if found != before.get(key, set()):
+                look(Work(PROMPT_PREFIX, key), _TOGETHER)
 
     def _note(self, problem: str, look: Callable[[Work, timedelta], None]) -> None:
         """Tell the candidates when an outage begins or ends."""

@@ -187,7 +187,7 @@ def inspect(config_map: Object) -> Found:
         epoch=_epoch((metadata.get("annotations") or {}).get(EPOCH_ANNOTATION, "")),
         owners=frozenset(owner["uid"] for owner in metadata.get("ownerReferences") or ()),
         size=sum(map(len, files.values())),
-        edited_by=_editor(metadata),
+        edited_by=editor_of(metadata, "data", "binaryData"),
     )
 
 
@@ -204,13 +204,16 @@ def _epoch(text: str) -> int:
     return min(int(text), _EPOCH_LIMIT) if text.isdecimal() else 0
 
 
-def _editor(metadata: Object) -> str:
-    """Who, other than the operator, changed the object's data last."""
+def editor_of(metadata: Object, *parts: str) -> str:
+    """Who, other than the operator, changed one of these parts of an object last, if known.
+
+    Who took something away is not: the API server keeps no record of that.
+    """
     edits = [
         entry
         for entry in metadata.get("managedFields") or ()
         if entry.get("manager") != FIELD_MANAGER
-        and {"f:data", "f:binaryData"} & set(entry.get("fieldsV1") or ())
+        and {f"f:{part}" for part in parts} & set(entry.get("fieldsV1") or ())
     ]
     latest = max(edits, key=lambda entry: str(entry.get("time", "")), default=None)
     return str(latest.get("manager", "")) if latest else ""

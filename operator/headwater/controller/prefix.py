@@ -6,7 +6,7 @@ that a restart carries out what was decided instead of deciding again; bundles f
 record alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,11 +20,13 @@ from headwater.cluster import (
     RefusedError,
 )
 from headwater.contract.digest import Digest
-from headwater.controller import conditions
+from headwater.controller import adherence, conditions
+from headwater.controller.authors import attributed, facts, name_of, told
 from headwater.controller.content import resolve_content
 from headwater.controller.deletion import Deletion, Held
 from headwater.controller.events import Recorder
 from headwater.controller.evidence import Evidence
+from headwater.controller.linting import linted
 from headwater.controller.nudge import Nudger
 from headwater.controller.objects import BUNDLE, REVISION, Key, last_stable
 from headwater.controller.publish import Publisher
@@ -33,12 +35,14 @@ from headwater.controller.status import dump, plan_from, state_from, status_from
 from headwater.controller.store import PrefixRecord, Resolution, Store
 from headwater.controller.warming import awaited_lanes
 from headwater.resources import PromptPrefix
-from headwater.resources.status import ConsumerCounts, PromptPrefixStatus
+from headwater.resources.status import PromptPrefixStatus
 from headwater.rollout.decide import WENT_BACK, decide, look_again
-from headwater.rollout.state import Counts, Decision, Observed, Phase, State
+from headwater.rollout.state import Counts, Decision, Entry, Observed, Phase, Plan, State
 
 _LOOK_AGAIN: Final = timedelta(seconds=5)
 """When content that does not resolve, or a namespace that refused, is looked at again."""
+_OFF_CONTRACT: Final = "OffContract"
+"""The reason of Events about consumers that break the contract from their side."""
 _ONCE_MORE: Final = timedelta(milliseconds=200)
 """When a write that came second is decided on anew."""
 
@@ -102,12 +106,16 @@ class PrefixReconciler:
         if held is not None:
             plan = replace(plan, suspend=True)
         observed = self._observed(key, record, prefix, state, totals)
-        decision = decide(plan, state, observed, now)
+        decision = attributed(decide(plan, state, observed, now), plan, record.authors)
         if resolution.digest is None:
-            decision = _explain(decision, resolution)
+            decision = _say(decision, resolution.message)
+        if held is not None:
+            decision = _say(decision, held.message)
         at_hand = {resolution.digest: canonical} if resolution.digest and canonical else {}
         await self.publisher.store_revisions(key, record, decision.state, at_hand)
-        heard = totals != record.counted or decision.state.stable != state.stable
+        # A revision that is gone from the totals is no news.
+        news = any(counts != record.counted.get(short, {}) for short, counts in totals.items())
+        heard = news or decision.state.stable != state.stable
         report = _Report(key, record, prefix, resolution, held, heard, now, version, prefix.status)
         # A first version has nobody to mislead: it is recorded once, when it is published.
         if decision.state.epoch > max(state.epoch, 1):
@@ -120,9 +128,17 @@ class PrefixReconciler:
             look_again(plan, decision.state, now),
             await self.nudger.tell(key, decision.state.withdrawn, now),
         ]
+        await self._tell_commit(report, plan, decision.events)
         for entry in decision.events:
-            warning = entry.reason in WENT_BACK
-            await self._tell(record, entry.reason.value, entry.message, warning=warning)
+            await self._tell(
+                record,
+                entry.reason.value,
+                told(entry.message, entry.by),
+                facts(entry.revision, plan, record.authors, entry.by),
+                warning=entry.reason in WENT_BACK,
+            )
+        for note in adherence.began(prefix.status.consumers, report.status.consumers):
+            await self._tell(record, _OFF_CONTRACT, note, warning=True)
         await self.publisher.forget_revisions(key, prefix, decision.state)
         if unpublished or (resolution.digest is None and resolution.references):
             waits.append(_LOOK_AGAIN)
@@ -141,10 +157,9 @@ class PrefixReconciler:
     async def _resolve(self, key: Key, record: PrefixRecord) -> tuple[Resolution, bytes | None]:
         """The declared content, resolved anew only where something about it moved."""
         known = record.resolution
-        generation = record.body["metadata"]["generation"]
         if (
             known is not None
-            and record.resolved_generation == generation
+            and record.resolved == record.asks
             and not (known.digest is None and known.references)
         ):
             return known, None
@@ -157,6 +172,8 @@ class PrefixReconciler:
         resolution, canonical = await resolve_content(
             self.cluster, prefix, self.store.found(key, REVISION)
         )
+        if canonical is not None:
+            resolution = linted(prefix, resolution, canonical)
         if known is not None and resolution.message != known.message and resolution.reason:
             await self._tell(record, resolution.reason, resolution.message, warning=True)
         elif known is None and resolution.reason:
@@ -164,7 +181,7 @@ class PrefixReconciler:
             if resolution.message not in told:
                 await self._tell(record, resolution.reason, resolution.message, warning=True)
         record.resolution = resolution
-        record.resolved_generation = record.body["metadata"]["generation"]
+        record.resolved = record.asks
         return resolution, canonical
 
     # --- evidence ----------------------------------------------------------------------------
@@ -248,8 +265,11 @@ class PrefixReconciler:
             prefix.status,
             generation=generation,
             conditions=conditions.stamp(found, prefix.status.conditions, generation, report.now),
-            consumers=ConsumerCounts(
-                namespaces=len(record.published), pods=len(self.store.consumers_of(key))
+            consumers=adherence.counts(
+                len(record.published),
+                len(self.store.consumers_of(key)),
+                self.evidence.adherence.deviations(key, state.epoch, report.now),
+                prefix.status.consumers,
             ),
             stable_counts=counts,
             now=report.now,
@@ -272,10 +292,45 @@ class PrefixReconciler:
         record.recorded = written["status"]
         report.version, report.status = int(written["metadata"]["resourceVersion"]), status
 
-    async def _tell(self, record: PrefixRecord, reason: str, note: str, *, warning: bool) -> None:
-        await self.recorder.tell(
-            PROMPT_PREFIX, record.body["metadata"], reason, note, warning=warning
-        )
+    async def _tell_commit(self, report: "_Report", plan: Plan, events: Collection[Entry]) -> None:
+        """Tell of bytes that were not declared before, and of an approval that is new.
+
+        What follows from a publication at once tells of it as well, so that the API server is
+        spared an Event.
+        """
+        record, revision = report.record, plan.declared
+        if revision is None:
+            return
+        before = {condition.message for condition in report.prefix.status.conditions}
+        news = {found.reason for found in report.status.conditions if found.message not in before}
+        authors, about = record.authors, record.body["metadata"]
+        if conditions.DIGEST_MATCHES in news:
+            by = name_of(authors.published)
+            note = told(f"{revision.version} is declared: {revision.digest}", by)
+            said = facts(revision, plan, authors, by)
+            if events:
+                self.recorder.record(PROMPT_PREFIX, about, "Published", note, said)
+            else:
+                await self._tell(record, "Published", note, said, warning=False)
+        was_stable = report.prefix.status.stable
+        served = was_stable is not None and was_stable.digest == revision.digest
+        if conditions.DIGEST_APPROVED in news and not served:
+            by = name_of(authors.approved)
+            note = told(f"{revision.version} is approved: {revision.digest}", by)
+            said = facts(revision, plan, authors, by)
+            await self._tell(record, "Approved", note, said, warning=False)
+
+    async def _tell(
+        self,
+        record: PrefixRecord,
+        reason: str,
+        note: str,
+        said: Mapping[str, str] | None = None,
+        *,
+        warning: bool,
+    ) -> None:
+        about = record.body["metadata"]
+        await self.recorder.tell(PROMPT_PREFIX, about, reason, note, said, warning=warning)
 
 
 @dataclass(slots=True)
@@ -293,9 +348,9 @@ class _Report:
     status: PromptPrefixStatus
 
 
-def _explain(decision: Decision, resolution: Resolution) -> Decision:
+def _say(decision: Decision, why: str) -> Decision:
     """Say in the status why nothing moves."""
-    return replace(decision, state=replace(decision.state, message=resolution.message))
+    return replace(decision, state=replace(decision.state, message=why))
 
 
 def _under_way(state: State, before: PromptPrefixStatus) -> State:

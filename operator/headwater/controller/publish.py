@@ -28,7 +28,7 @@ from headwater.controller.objects import BUNDLE, REVISION, Found, Key
 from headwater.controller.routes import in_bundle, route_of
 from headwater.controller.store import PrefixRecord, Store
 from headwater.resources import PromptPrefix
-from headwater.resources.prefix import LabelSelector
+from headwater.resources.prefix import Consumers
 from headwater.rollout.state import State
 
 Contracts = Mapping[Digest, bytes]
@@ -70,10 +70,12 @@ class Publisher:
             if intact:
                 self.store.see_config_map(await self.cluster.apply(CONFIG_MAP, desired))
                 continue
+            stranger = ""
             try:
                 written = await self.cluster.create(CONFIG_MAP, desired)
             except ConflictError:
                 stands = objects.inspect(await self.cluster.get(CONFIG_MAP, *name))
+                stranger = f", and {stands.edited_by} put others in their place"
                 if revision.digest in stands.digests and not stands.foreign:
                     # The right bytes, but without the labels or the owner that we gave them.
                     self.store.see_config_map(await self.cluster.apply(CONFIG_MAP, desired))
@@ -85,7 +87,8 @@ class Publisher:
             self.store.see_config_map(written)
             bound = record.body.get("status", {}).get("published") or ()
             if any(row["digest"] == revision.digest for row in bound):
-                note = f"the bytes of {revision.version} ({revision.digest}) were gone: put back"
+                gone = f"the bytes of {revision.version} ({revision.digest}) were gone{stranger}"
+                note = f"{gone}: put back"
                 await self._tell_repaired(record, note)
 
     async def publish(
@@ -97,8 +100,8 @@ class Publisher:
         at_hand: Contracts,
     ) -> dict[str, str]:
         """Put the bundle into every consumer namespace; those that lack it, and why."""
-        selector = prefix.spec.consumers.namespace_selector
-        wanted = await self._prune(key, selector, self._namespaces(key, selector))
+        consumers = prefix.spec.consumers
+        wanted = await self._prune(key, consumers, self._namespaces(key, consumers))
         route = route_of(key, prefix, state, self.store.lanes_of(key))
         if route is None:
             record.published = set()
@@ -143,7 +146,7 @@ class Publisher:
             self.store.see_prefix(await self.cluster.get(PROMPT_PREFIX, *key))
         except NotFoundError:
             for found in bundles:
-                await self.cluster.delete(CONFIG_MAP, *found.key)
+                await self._delete(found)
                 self.store.lose_config_map(found.key)
 
     async def forget_revisions(self, key: Key, prefix: PromptPrefix, state: State) -> None:
@@ -154,7 +157,7 @@ class Publisher:
         former = [item for item in self.store.found(key, REVISION) if not item.digests & used]
         former.sort(key=lambda item: (item.created, item.resource_version), reverse=True)
         for item in former[prefix.spec.revision_history_limit :]:
-            await self.cluster.delete(CONFIG_MAP, *item.key)
+            await self._delete(item)
             self.store.lose_config_map(item.key)
 
     async def is_terminating(self, namespace: str) -> bool:
@@ -164,6 +167,10 @@ class Publisher:
         except NotFoundError:
             self.store.lose_namespace(namespace)
             return True
+        except RefusedError:
+            if namespace in self.store.namespaces:
+                raise
+            return True  # where it cannot be watched, the permission to read it goes with it
         return self.store.namespaces[namespace].terminating
 
     async def _write_bundle(
@@ -177,16 +184,26 @@ class Publisher:
         """Write one bundle; why not, where it could not be."""
         desired = objects.bundle_config_map(key, namespace, files, epoch)
         there = self._bundle(key, namespace)
+        stranger = ""
         try:
             if there is not None and there.sealed:
-                await self.cluster.delete(CONFIG_MAP, *there.key)  # no edit can undo that
+                await self._delete(there)  # no edit can undo that
+            elif there is not None:
+                # A write that was held up somewhere must not undo another controller's.
+                desired["metadata"]["resourceVersion"] = str(there.resource_version)
             if there is not None and there.foreign and not there.sealed:
                 written = await self.cluster.replace(CONFIG_MAP, desired)
             else:
                 written = await self.cluster.apply(CONFIG_MAP, desired)
                 if set(objects.files_of(written)) != set(files):
                     # Apply leaves keys alone that others put in, or that we once replaced.
+                    stranger = objects.inspect(written).edited_by
+                    version = written["metadata"]["resourceVersion"]
+                    desired["metadata"]["resourceVersion"] = version
                     written = await self.cluster.replace(CONFIG_MAP, desired)
+        except ConflictError:
+            await self._see_again(Key(namespace, desired["metadata"]["name"]))
+            return await self._write_bundle(key, record, namespace, files, epoch)
         except NotFoundError:
             self.store.lose_namespace(namespace)
             return None
@@ -196,8 +213,11 @@ class Publisher:
             return str(error)
         self.store.see_config_map(written)
         intended = objects.route_hash(files[bundle.ROUTE_FILE])
-        if there is None and namespace in record.published:
-            note = f"the bundle in {namespace} was deleted: put back"
+        if there is None and stranger:
+            name = objects.bundle_name(key)
+            note = f"in {namespace} {stranger} made a {name} of its own: the bundle is put there"
+        elif there is None and namespace in record.published:
+            note = f"the bundle in {namespace} was deleted, or lost its labels: put back"
         elif there is not None and there.wrote == intended:
             by = f" by {there.edited_by}" if there.edited_by else ""
             note = f"the bundle in {namespace} was changed by hand{by}: put back byte for byte"
@@ -206,7 +226,18 @@ class Publisher:
         await self._tell_repaired(record, note)
         return None
 
-    async def _prune(self, key: Key, selector: LabelSelector, wanted: list[str]) -> list[str]:
+    async def _see_again(self, key: Key) -> None:
+        """Read a ConfigMap that is not as it was seen."""
+        try:
+            self.store.see_config_map(await self.cluster.get(CONFIG_MAP, *key))
+        except NotFoundError:
+            self.store.lose_config_map(key)
+
+    async def _delete(self, found: Found) -> None:
+        """Delete a ConfigMap in the version that was seen."""
+        await self.cluster.delete(CONFIG_MAP, *found.key, resource_version=found.resource_version)
+
+    async def _prune(self, key: Key, consumers: Consumers, wanted: list[str]) -> list[str]:
         """Take the bundle out of namespaces that are not wanted any more; those that are."""
         for found in self._bundles(key):
             namespace = found.key.namespace
@@ -214,10 +245,10 @@ class Publisher:
                 continue
             # Deleting cannot be undone, and what we remember may be late: ask again first.
             terminating = await self.is_terminating(namespace)
-            wanted = self._namespaces(key, selector)
+            wanted = self._namespaces(key, consumers)
             if namespace not in wanted:
                 if not terminating:
-                    await self.cluster.delete(CONFIG_MAP, *found.key)
+                    await self._delete(found)
                 self.store.lose_config_map(found.key)
         return wanted
 
@@ -237,9 +268,9 @@ class Publisher:
         about = record.body["metadata"]
         await self.recorder.tell(PROMPT_PREFIX, about, "Repaired", note, warning=True)
 
-    def _namespaces(self, key: Key, selector: LabelSelector) -> list[str]:
-        """The namespaces that get the bundle: the selected ones, and a warmer's own."""
-        names = self.store.namespaces_matching(selector)
+    def _namespaces(self, key: Key, consumers: Consumers) -> list[str]:
+        """The namespaces that get the bundle: those it is for, and a warmer's own."""
+        names = self.store.namespaces_of(consumers)
         own = self.store.namespaces.get(key.namespace)
         if own is not None and not own.terminating and any(self.store.warmers_of(key)):
             names.add(key.namespace)

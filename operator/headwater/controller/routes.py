@@ -28,6 +28,7 @@ def route_of(key: Key, prefix: PromptPrefix, state: State, lanes: Iterable[Lane]
     lanes = list(lanes)
     used = {revision.digest for revision in in_bundle(state)}
     counted = counted_tokens(lanes)
+    owner = prefix.spec.owner
     return Route(
         namespace=key.namespace,
         prefix=key.name,
@@ -43,6 +44,7 @@ def route_of(key: Key, prefix: PromptPrefix, state: State, lanes: Iterable[Lane]
         tokens={digest: counted[digest] for digest in sorted(used & set(counted))},
         kept_warm=_kept_warm(lanes, used),
         retained=tuple(item.revision for item in state.retained),
+        owner=f"{owner.team} ({owner.contact})" if owner.contact else owner.team,
     )
 
 

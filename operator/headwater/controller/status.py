@@ -100,7 +100,7 @@ def state_from(status: PromptPrefixStatus) -> State:
         retained=tuple(Retained(_revision(row), row.until) for row in status.retained),
         withdrawn=None if withdrawn is None else Withdrawn(withdrawn.epoch, withdrawn.at),
         history=tuple(
-            Entry(_revision(row), Reason(row.event), row.reason, row.at, row.retry)
+            Entry(_revision(row), Reason(row.event), row.reason, row.at, row.retry, row.by or "")
             for row in status.history
             if row.event in set(Reason)
         ),
@@ -202,6 +202,7 @@ def status_from(
                 reason=entry.message,
                 at=entry.at,
                 retry=entry.retry,
+                by=entry.by or None,
             )
             for entry in state.history
         ),

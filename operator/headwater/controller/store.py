@@ -11,16 +11,19 @@ from typing import Any, Final
 
 from headwater.cluster import Object
 from headwater.contract.digest import Digest
+from headwater.contract.lint import IGNORE_ANNOTATION
+from headwater.controller.authors import Authors, authors_of
 from headwater.controller.consumers import Consumer, consumers_in
 from headwater.controller.objects import BUNDLE, Found, Key, inspect
 from headwater.resources import CacheWarmer
-from headwater.resources.prefix import LabelSelector
+from headwater.resources.prefix import Consumers
 from headwater.resources.warmer import Lane
 from headwater.rollout.state import Counts
 from headwater.warmer.report import Report
 
 FORCE_DELETION_ANNOTATION: Final = "headwater.dev/force-deletion"
 """On a PromptPrefix: with `true` it is deleted although pods mount its bundle."""
+_ANNOTATIONS: Final = (FORCE_DELETION_ANNOTATION, IGNORE_ANNOTATION)
 _METADATA: Final = (
     "name",
     "namespace",
@@ -32,11 +35,21 @@ _METADATA: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Objections:
+    """What lint has against a content: how many errors and warnings, and which."""
+
+    errors: int = 0
+    warnings: int = 0
+    sentence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """What became of a prefix's declared content.
 
     `digest` is that of the resolved bytes where they are what was declared; else `reason` and
-    `message` say what is wrong. `tokens` estimates the contract by model.
+    `message` say what is wrong. `tokens` estimates the contract by model; `objections` are None
+    where lint did not see it.
     """
 
     digest: Digest | None = None
@@ -45,6 +58,7 @@ class Resolution:
     tokens: dict[str, int] = field(default_factory=dict)
     references: frozenset[str] = frozenset()
     missing: bool = False
+    objections: Objections | None = None
 
 
 @dataclass(slots=True)
@@ -54,8 +68,10 @@ class PrefixRecord:
     body: Object
     full: bool
     resource_version: int
+    authors: Authors = field(default_factory=Authors)
     resolution: Resolution | None = None
-    resolved_generation: int = 0
+    resolved: tuple[int, str] = (0, "")
+    """What the resolution rests on, see `asks`."""
     published: set[str] = field(default_factory=set)
     """Namespaces in which the bundle stood at the last reconcile: a gap was made by hand."""
     counted: dict[str, dict[str, Counts]] = field(default_factory=dict)
@@ -65,9 +81,17 @@ class PrefixRecord:
     in_doubt: bool = False
     """A write failed, and whether it took effect is not known: read before deciding again."""
 
+    @property
+    def asks(self) -> tuple[int, str]:
+        """The generation of the spec, and which rules lint shall ignore."""
+        metadata = self.body["metadata"]
+        annotations = metadata.get("annotations") or {}
+        return metadata["generation"], annotations.get(IGNORE_ANNOTATION, "")
+
     def trim(self) -> None:
         """Let the content go; a later reconcile that needs it reads the object again."""
         if self.full:
+            self.authors = authors_of(self.body["metadata"])
             spec = {name: part for name, part in self.body["spec"].items() if name != "content"}
             self.body = {
                 "metadata": _slim(self.body["metadata"]),
@@ -158,16 +182,19 @@ class Store:
             if not self._by_label[label]:
                 del self._by_label[label]
 
-    def namespaces_matching(self, selector: LabelSelector) -> set[str]:
-        """The namespaces that a selector selects and that are not going away."""
+    def namespaces_of(self, consumers: Consumers) -> set[str]:
+        """The namespaces that a prefix is for and that are not going away."""
         # Prefixes times namespaces would be a million comparisons at a thousand of each.
-        known = (self._by_label.get(label, set()) for label in selector.match_labels.items())
-        among = min(known, key=len, default=self.namespaces.keys())
+        among = set(consumers.namespaces or ()) & self.namespaces.keys()
+        if consumers.namespace_selector is not None:
+            labels = consumers.namespace_selector.match_labels.items()
+            known = (self._by_label.get(label, set()) for label in labels)
+            among |= min(known, key=len, default=self.namespaces.keys())
         return {
             name
             for name in among
             if not self.namespaces[name].terminating
-            and selector.matches(self.namespaces[name].labels)
+            and consumers.include(name, self.namespaces[name].labels)
         }
 
     def see_warmer(self, body: Object) -> bool:
@@ -287,6 +314,17 @@ class Store:
             if key.namespace == prefix.namespace and _reference(warmer) == prefix.name:
                 yield warmer
 
+    def warmers_in(self, namespace: str) -> list[Key]:
+        """The CacheWarmers of a namespace."""
+        return [key for key in self.warmers if key.namespace == namespace]
+
+    def is_dedicated(self, prefix: Key) -> bool:
+        """Whether a prefix is there and shares nothing."""
+        record = self.prefixes.get(prefix)
+        if record is None:
+            return False
+        return bool(record.body["spec"]["consumers"].get("isolation") == "Dedicated")
+
     def lanes_of(self, prefix: Key) -> list[Lane]:
         """The lanes that a prefix's warmers keep, as their statuses have them."""
         return [
@@ -310,8 +348,9 @@ class Store:
 def _slim(metadata: Object) -> Object:
     """What of a prefix's metadata anybody asks for."""
     slim: Object = {name: metadata[name] for name in _METADATA if name in metadata}
-    if force := (metadata.get("annotations") or {}).get(FORCE_DELETION_ANNOTATION):
-        slim["annotations"] = {FORCE_DELETION_ANNOTATION: force}
+    annotations = metadata.get("annotations") or {}
+    if kept := {name: annotations[name] for name in _ANNOTATIONS if name in annotations}:
+        slim["annotations"] = kept
     return slim
 
 

@@ -6,7 +6,7 @@ the fingerprint that the job reports.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -26,8 +26,9 @@ from headwater.contract.assembly import TTL_SECONDS
 from headwater.contract.digest import Digest
 from headwater.controller.conditions import Finding, kstatus, stamp
 from headwater.controller.events import Recorder
-from headwater.controller.objects import Key, bundle_name
+from headwater.controller.objects import Key, bundle_name, editor_of
 from headwater.controller.store import Store
+from headwater.controller.warming import shared_credential
 from headwater.resources import CacheWarmer, PromptPrefix
 from headwater.resources.warmer import CacheWarmerStatus, Lane, LastUsage
 from headwater.warmer.cronjob import WarmedPrefix, cronjob, schedule_of
@@ -90,20 +91,36 @@ class WarmerReconciler:
             await self._record(key, warmer, kstatus("PrefixNotServed", message), (), None, now)
             return None
         facts = WarmedPrefix(ttl=prefix.spec.ttl, models=prefix.spec.models)
-        await self._apply(key, warmer, prefix, facts)
+        shared = self._shared_credential(key, warmer)
+        await self._apply(key, _suspended(warmer) if shared else warmer, prefix, facts)
         wanted = set(_wanted(warmer, prefix))
         lanes = merge(warmer.status.lanes, self.store.reports(key), wanted)
         ttl = timedelta(seconds=TTL_SECONDS[prefix.spec.ttl])
         aged = [age(lane, ttl, now) for lane in lanes]
-        await self._tell_failures(warmer, aged)
         schedule = schedule_of(warmer, facts)
-        await self._record(key, warmer, _ready(aged, schedule), aged, schedule, now)
+        if shared:
+            found = kstatus("CredentialShared", shared, stalled=True)
+            if all(shared != condition.message for condition in warmer.status.conditions):
+                await self._tell(warmer, "CredentialShared", shared)
+        else:
+            found = _ready(aged, schedule)
+        await self._record(key, warmer, found, aged, schedule, now)
+        await self._tell_results(warmer, prefix, aged)
         ends = [
             lane.last_warm_at + ttl - now
             for lane in aged
             if lane.state == "Warm" and lane.last_warm_at is not None
         ]
         return min(ends) + timedelta(seconds=1) if ends else None
+
+    def _shared_credential(self, key: Key, warmer: CacheWarmer) -> str:
+        prefixes = [one for one in self.store.prefixes if one.namespace == key.namespace]
+        dedicated = {one.name for one in prefixes if self.store.is_dedicated(one)}
+        if not dedicated:
+            return ""
+        here = self.store.warmers_in(key.namespace)
+        others = [CacheWarmer.model_validate(self.store.warmers[one]) for one in here if one != key]
+        return shared_credential(warmer, others, dedicated)
 
     async def _apply(
         self, key: Key, warmer: CacheWarmer, prefix: PromptPrefix, facts: WarmedPrefix
@@ -121,8 +138,10 @@ class WarmerReconciler:
         )
         name = Key(key.namespace, desired["metadata"]["name"])
         last = self._applied.get(key)
+        repairs = last is not None and last["desired"] == desired
         if last == {"desired": desired, "generation": self.store.cron_jobs.get(name)}:
             return
+        done = await self._done_to(name) if repairs else ""
         if last is None and name in self.store.cron_jobs:
             there = await self.cluster.get(CRON_JOB, *name)
             written = (
@@ -131,10 +150,18 @@ class WarmerReconciler:
         else:
             written = await self.cluster.apply(CRON_JOB, desired)
         self.store.see_cron_job(written)
-        if last is not None and last["desired"] == desired:
-            note = f"the CronJob {name.name} was changed or deleted by hand: put back"
-            await self._tell(warmer, "Repaired", note)
+        if repairs:
+            await self._tell(warmer, "Repaired", f"the CronJob {name.name} was {done}: put back")
         self._applied[key] = {"desired": desired, "generation": self.store.cron_jobs.get(name)}
+
+    async def _done_to(self, name: Key) -> str:
+        """What was done to a CronJob by hand, and by whom."""
+        try:
+            there = await self.cluster.get(CRON_JOB, *name)
+        except NotFoundError:
+            return "deleted"
+        by = editor_of(there["metadata"], "spec")
+        return f"changed by hand{f' by {by}' if by else ''}"
 
     async def _record(
         self,
@@ -169,20 +196,44 @@ class WarmerReconciler:
         )
         self.store.see_warmer(written)
 
-    async def _tell_failures(self, warmer: CacheWarmer, lanes: Iterable[Lane]) -> None:
-        before = {_key(lane): lane.state for lane in warmer.status.lanes}
+    async def _tell_results(
+        self, warmer: CacheWarmer, prefix: PromptPrefix, lanes: Iterable[Lane]
+    ) -> None:
+        """Record every result, and tell of those that changed what a lane is."""
+        before = {_key(lane): lane for lane in warmer.status.lanes}
+        status = prefix.status
+        versions = {row.digest: row.version for row in (status.stable, status.candidate) if row}
         for lane in lanes:
-            if lane.state == "Failed" and before.get(_key(lane)) != "Failed":
-                note = f"{lane.credential} on {lane.model}: {lane.message}"
-                await self._tell(warmer, "WarmingFailed", note)
+            known = before.get(_key(lane))
+            if known is not None and lane.last_warm_at == known.last_warm_at:
+                continue
+            said = _result(lane, versions.get(lane.digest, ""))
+            if said is None:
+                continue
+            reason, note, facts = said
+            if known is None or known.state != lane.state:
+                warning = lane.state == "Failed"
+                await self._tell(warmer, reason, note, facts, warning=warning)
+            else:
+                self.recorder.record(CACHE_WARMER, _about(warmer), reason, note, facts)
 
-    async def _tell(self, warmer: CacheWarmer, reason: str, note: str) -> None:
-        about = {
-            "namespace": warmer.metadata.namespace,
-            "name": warmer.metadata.name,
-            "uid": warmer.metadata.uid,
-        }
-        await self.recorder.tell(CACHE_WARMER, about, reason, note, warning=True)
+    async def _tell(
+        self,
+        warmer: CacheWarmer,
+        reason: str,
+        note: str,
+        facts: Mapping[str, str] | None = None,
+        *,
+        warning: bool = True,
+    ) -> None:
+        about = _about(warmer)
+        await self.recorder.tell(CACHE_WARMER, about, reason, note, facts, warning=warning)
+
+
+def _suspended(warmer: CacheWarmer) -> CacheWarmer:
+    """The warmer as if its author had suspended it."""
+    spec = warmer.spec.model_copy(update={"suspend": True})
+    return warmer.model_copy(update={"spec": spec})
 
 
 def _marked(desired: Object) -> Object:
@@ -271,6 +322,30 @@ def _wanted(warmer: CacheWarmer, prefix: PromptPrefix) -> Iterable[_LaneKey]:
             for credential in warmer.spec.credentials:
                 for model in warmer.spec.models or prefix.spec.models:
                     yield credential.name, model, str(revision.digest)
+
+
+def _about(warmer: CacheWarmer) -> Object:
+    metadata = warmer.metadata
+    return {"namespace": metadata.namespace, "name": metadata.name, "uid": metadata.uid}
+
+
+def _result(lane: Lane, version: str) -> tuple[str, str, dict[str, str]] | None:
+    """Reason, sentence and facts of what a job did to a lane; None where it did nothing."""
+    facts = {
+        "version": version,
+        "digest": str(lane.digest),
+        "credential": lane.credential,
+        "model": lane.model,
+    }
+    where = f"{lane.credential} on {lane.model}"
+    if lane.state == "Failed":
+        return "WarmingFailed", f"{where}: {lane.message}", facts
+    if lane.state == "Warm" and lane.last_usage is not None:
+        used = lane.last_usage
+        written = used.cache_write5m + used.cache_write1h
+        note = f"{where}: {version} read {used.cache_read:,} tokens and wrote {written:,}"
+        return "Warmed", note, facts
+    return None
 
 
 def _key(lane: Lane) -> _LaneKey:

@@ -1,6 +1,6 @@
-"""Which of a candidate's lanes a warmer is about to warm. Pure."""
+"""What a warmer may warm, and which of a candidate's lanes it is about to. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from headwater.cluster import Object
 from headwater.contract.digest import Digest
@@ -33,3 +33,28 @@ def awaited_lanes(warmers: Iterable[Object], state: State, declared: Digest) -> 
             and states.get((credential, model, declared), "Cold") == "Cold"
         }
     return tuple(sorted(awaited))
+
+
+def shared_credential(
+    warmer: CacheWarmer, others: Iterable[CacheWarmer], dedicated: Collection[str]
+) -> str:
+    """Why a warmer must not run, and what to do; empty where it may.
+
+    A Dedicated prefix shares no credential with another prefix, in either direction. `others` are
+    warmers of the same namespace, since a Secret is its namespace's; `dedicated` the names of
+    that namespace's Dedicated prefixes.
+    """
+    mine = warmer.spec.prefix_ref.name
+    used = {credential.secret_ref for credential in warmer.spec.credentials}
+    for other in sorted(others, key=lambda one: one.metadata.name):
+        theirs = other.spec.prefix_ref.name
+        shared = [one.secret_ref for one in other.spec.credentials if one.secret_ref in used]
+        alone = [name for name in (mine, theirs) if name in dedicated]
+        if shared and alone and mine != theirs:
+            return (
+                f"it warms {mine} with the key {shared[0].key!r} of the Secret {shared[0].name!r},"
+                f" and {other.metadata.name} warms {theirs} with it: {' and '.join(alone)}"
+                f" {'are' if len(alone) > 1 else 'is'} Dedicated and shares no credential; use a"
+                " Secret with a key of another workspace for one of them"
+            )
+    return ""

@@ -1,4 +1,4 @@
-"""Which of a sidecar's metrics are evidence, and what they say.
+"""Which of a sidecar's metrics are read, and what they say.
 
 Their names and labels are those of `headwater.sidecar.metrics`; docs/evidence.md has the table.
 """
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from headwater.evidence.ledger import Sample, Series
+from headwater.evidence.uses import SERVED_LABELS, USES, Served, Use
 from headwater.rollout.state import Counts
 
 REQUESTS: Final = "headwater_requests_total"
@@ -16,8 +17,10 @@ _COST: Final = "headwater_cost_usd_total"
 _FIRST_BYTE_SECONDS: Final = "headwater_time_to_first_byte_seconds_sum"
 _FIRST_BYTES: Final = "headwater_time_to_first_byte_seconds_count"
 COUNTERS: Final = (REQUESTS, _COST, _FIRST_BYTE_SECONDS, _FIRST_BYTES)
-LABELS: Final = ("prefix", "digest12", "model", "outcome", "eligible")
-"""Those of the counters' labels that are read."""
+READ: Final = (*COUNTERS, *USES)
+_COUNTER_LABELS: Final = ("prefix", "digest12", "model", "outcome", "eligible")
+LABELS: Final = (*_COUNTER_LABELS, *SERVED_LABELS, "reason", "at")
+"""Those of their labels that are read."""
 
 _LIMIT: Final = 10**12
 """Of one count; more is nothing that was counted, and sums must stay exact."""
@@ -42,20 +45,26 @@ def sample_of(target: str, readings: Iterable[Reading]) -> Sample:
     """
     started: float | None = None
     counts: dict[Series, Counts] = {}
+    uses: dict[str, Use] = {}
     for name, labels, value in readings:
         if name == START:
             started = value
         elif name in COUNTERS:
-            prefix, digest, model, outcome, eligible = (labels.get(label, "") for label in LABELS)
+            prefix, digest, model, outcome, eligible = (
+                labels.get(label, "") for label in _COUNTER_LABELS
+            )
             series = Series(prefix, digest, model)
             counted = _counts(name, outcome, value, eligible=eligible == "true")
             counts[series] = counts.get(series, Counts()) + counted
+        elif name in USES:
+            use = uses.setdefault(labels.get("prefix", ""), Use(Served.of(labels)))
+            use.take(name, labels, _whole(value, name))
     if started is None:
         raise ValueError(f"no {START}: whether counters restarted is unknown")
-    if len(counts) > _SERIES_LIMIT:
+    if max(len(counts), len(uses)) > _SERIES_LIMIT:
         raise ValueError(f"{len(counts):,} pairs of revision and model: this is no sidecar")
     try:
-        return Sample(target, datetime.fromtimestamp(started, UTC), counts)
+        return Sample(target, datetime.fromtimestamp(started, UTC), counts, uses)
     except (ValueError, OverflowError, OSError) as error:
         raise ValueError(f"{started} is no time at which a process started") from error
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from headwater.evidence.uses import Use
 from headwater.rollout.state import Counts
 
 _REMEMBERED_FOR: Final = timedelta(hours=1)
@@ -44,6 +45,8 @@ class Sample:
     target: str
     started_at: datetime
     counts: Mapping[Series, Counts]
+    uses: Mapping[str, Use] = field(default_factory=dict)
+    """What it says besides of each prefix, by its name; the ledger does not ask."""
 
 
 @dataclass(slots=True)

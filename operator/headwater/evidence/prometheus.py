@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 
 from headwater.contract.errors import HeadwaterError
-from headwater.evidence.counters import COUNTERS, LABELS, REQUESTS, START, Reading, sample_of
+from headwater.evidence.counters import LABELS, READ, REQUESTS, START, Reading, sample_of
 from headwater.evidence.ledger import Sample
 from headwater.evidence.source import SourceUnavailableError
 
@@ -30,14 +30,12 @@ _SIZE_LIMIT: Final = 64 << 20
 """Bytes of an answer: some 200,000 series."""
 
 _EVIDENCE: Final = (
-    f'{{__name__=~"{"|".join(COUNTERS)}",outcome=~"hit|miss|error|"}}'
+    f'{{__name__=~"{"|".join(READ)}",outcome=~"hit|miss|error|"}}'
     f' or ({START} and on (job, instance) {{__name__=~"headwater_bundle_verified|{REQUESTS}"}})'
 )
 """One query, so that counters and starts are of one instant. A sidecar without requests is asked
 for, too: its counters are then known to have begun at zero."""
-_COUNTED_LABELS: Final = frozenset(
-    (*LABELS, "namespace", "team", "surface", "workload", "version", "__name__")
-)
+_COUNTED_LABELS: Final = frozenset((*LABELS, "namespace", "version", "__name__"))
 """Labels of the sidecar's own. The others are those by which Prometheus tells its targets apart."""
 _EXPORTED: Final = "exported_"
 """What Prometheus puts before a label of the sidecar's that a target has, too."""

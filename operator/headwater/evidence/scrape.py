@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from headwater.evidence.counters import COUNTERS, START, Reading, sample_of
+from headwater.evidence.counters import READ, START, Reading, sample_of
 from headwater.evidence.ledger import Sample
 from headwater.evidence.source import SourceUnavailableError
 
@@ -26,7 +26,7 @@ _READ_LIMIT: Final = 16 << 20
 _KEPT_LIMIT: Final = 2 << 20
 _LINE_LIMIT: Final = 16 << 10
 """Bytes of an exposition, of what matters in it, and of a line; one of ours has fewer."""
-_OURS: Final = tuple(name.encode() for name in (*COUNTERS, START))
+_OURS: Final = tuple(name.encode() for name in (*READ, START))
 
 
 @dataclass(slots=True)

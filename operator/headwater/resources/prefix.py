@@ -18,6 +18,7 @@ from headwater.resources.schema import (
     Model,
     ModelId,
     Names,
+    ObjectName,
     Resource,
     rule,
     rules,
@@ -202,11 +203,67 @@ def _holds(requirement: LabelRequirement, labels: Mapping[str, str]) -> bool:
             return requirement.key not in labels
 
 
-class Consumers(Model):
-    """Who gets the prefix."""
+# A default of the schema is there when its rules are asked.
+_SHARED: Final = "self.isolation == 'Shared'"
 
-    namespace_selector: LabelSelector
+
+class Consumers(
+    Model,
+    json_schema_extra=rules(
+        rule(
+            "has(self.namespaceSelector) || has(self.namespaces)",
+            "nobody gets the prefix: give namespaceSelector, or namespaces, or both",
+        ),
+        rule(
+            f"{_SHARED} || !has(self.namespaceSelector)",
+            "a Dedicated prefix takes no namespaceSelector, since whoever labels a namespace would"
+            " let it in: name the namespaces in namespaces",
+        ),
+        rule(
+            f"{_SHARED} || has(self.namespaces)",
+            "a Dedicated prefix goes to namespaces that are named: give namespaces",
+        ),
+    ),
+):
+    """Who gets the prefix: namespaces that are selected, and namespaces that are named."""
+
+    namespace_selector: LabelSelector | None = None
     """The namespaces that get the bundle, by their labels."""
+    namespaces: (
+        Annotated[
+            tuple[ObjectName, ...], Field(min_length=1, max_length=256, json_schema_extra=SET)
+        ]
+        | None
+    ) = None
+    """The namespaces that get the bundle, by their names; whatever their labels say."""
+    isolation: Literal["Shared", "Dedicated"] = "Shared"
+    """`Dedicated`: the bundle goes to the namespaces in `namespaces` alone, and no CacheWarmer
+    warms the prefix with a credential that warms another prefix."""
+
+    def include(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether the prefix is for the namespace with this name and these labels."""
+        named = namespace in (self.namespaces or ())
+        if self.isolation == "Dedicated" or self.namespace_selector is None:
+            return named
+        return named or self.namespace_selector.matches(labels)
+
+
+TenantPattern = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        json_schema_extra=rules(
+            rule(
+                # Whatever it is, unless it cannot be told: then the API server says why.
+                "''.matches(self) in [true, false]",
+                "is no regular expression as RE2 has them: correct it, without look-around and"
+                " back-references",
+            )
+        ),
+    ),
+]
+"""What names a tenant. The API server's own expressions are RE2's, too."""
 
 
 class PromptPrefixSpec(Model):
@@ -237,6 +294,12 @@ class PromptPrefixSpec(Model):
     untouched and counts it."""
     rollout: Annotated[Rollout, Field(default_factory=Rollout)]
     """How a new version replaces the stable one."""
+    tenant_pattern: Annotated[
+        tuple[TenantPattern, ...], Field(max_length=16, json_schema_extra=SET)
+    ] = ()
+    """Regular expressions (RE2) that match what names a tenant, such as `(?i)\\bacme\\b` or
+    `tenant_id`. Content that one of them matches is shared with nobody: it is refused, and never
+    served."""
     suspend: bool = False
     """Stand still: consumers keep what they have, and nothing is published or moved forward. A
     candidate still goes back where it fails, and when it is no longer declared."""
@@ -247,6 +310,9 @@ class PromptPrefixSpec(Model):
 
 
 _REUSED: Final = "p.version == self.spec.version && p.digest != self.spec.digest"
+_BYTES: Final = ("content", "ttl", "provider")
+"""What of a spec makes the canonical bytes."""
+_SAME_BYTES: Final = " && ".join(f"self.spec.{name} == oldSelf.spec.{name}" for name in _BYTES)
 
 
 class PromptPrefix(
@@ -259,11 +325,22 @@ class PromptPrefix(
             " || !has(oldSelf.status) || !has(oldSelf.status.published)"
             f" || !oldSelf.status.published.exists(p, {_REUSED})",
             "this version was published with another digest and is bound to it:"
-            " publish the changed content as a new version",
+            " publish a new version with the changed content",
             field_path=".spec.digest",
             message_expression="'version ' + self.spec.version + ' was published with another"
-            " digest and is bound to it (status.published):"
-            " publish the changed content as a new version'",
+            " digest and is bound to it (status.published). It belongs to '"
+            " + oldSelf.spec.owner.team + ': publish a new version with the changed content'",
+        ),
+        rule(
+            "self.spec.version != oldSelf.spec.version || self.spec.digest != oldSelf.spec.digest"
+            f" || ({_SAME_BYTES}) || !has(oldSelf.status) || !has(oldSelf.status.published)"
+            " || !oldSelf.status.published.exists(p, p.version == self.spec.version)",
+            "this version is published, and its content, ttl and provider stay as they are:"
+            " publish a new version with the changed content",
+            field_path=".spec.content",
+            message_expression="'version ' + self.spec.version + ' is published, and its content,"
+            " ttl and provider stay as they are. It belongs to ' + oldSelf.spec.owner.team"
+            " + ': publish a new version with the changed content'",
         ),
         rule(
             "size(self.metadata.name) <= 63",

@@ -76,6 +76,7 @@ class ObjectMeta(Model):
     uid: str = ""
     generation: int = 0
     resource_version: str = ""
+    creation_timestamp: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 

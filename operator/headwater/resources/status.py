@@ -20,6 +20,7 @@ from headwater.resources.schema import (
 
 PUBLISHED_LIMIT: Final = 200
 HISTORY_LIMIT: Final = 50
+EXCEPTIONS_LIMIT: Final = 50
 
 
 class Revision(Model):
@@ -186,15 +187,58 @@ class HistoryEntry(Revision):
     """When."""
     retry: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     """`spec.retry` where it went back: these bytes are not tried again until it rises."""
+    by: Annotated[str, Field(max_length=128)] | None = None
+    """Who asked for it: the tool (field manager) that published the version, or that approved it.
+    Absent where evidence or time decided."""
+
+
+Said = Annotated[str, Field(max_length=63)]
+"""What a pod's sidecar says of itself."""
+
+
+class ConsumerException(Model):
+    """A pod that is not as it should be."""
+
+    namespace: Said
+    """Its namespace."""
+    pod: Annotated[str, Field(max_length=253)]
+    """Its name."""
+    team: Said = ""
+    """Whose it is."""
+    surface: Said = ""
+    """What it is a part of."""
+    workload: Said = ""
+    """What made it."""
+    deploy_revision: Said = ""
+    """Which roll-out of that."""
+    epoch: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """The epoch of the bundle that its sidecar uses; absent while it cannot be read."""
+    reason: Annotated[str, Field(max_length=63)] | None = None
+    """Why its requests are off the contract; absent where none was within ten minutes."""
+    at: Annotated[str, Field(max_length=63)] | None = None
+    """The first place that differed, like `tools[3]`."""
+    count: Count | None = None
+    """How many such requests its sidecar had counted."""
+    last_seen: AwareDatetime | None = None
+    """When the last one was; at most five minutes behind."""
 
 
 class ConsumerCounts(Model):
-    """How many consumers there are."""
+    """How many consumers there are, and which of them are not as they should be."""
 
     namespaces: Count
     """Namespaces that have the bundle."""
     pods: Count = 0
     """Pods that mount it."""
+    old_bundle: Count = 0
+    """Pods whose sidecar uses another bundle than the present one."""
+    off_contract: Count = 0
+    """Pods that sent requests off the contract within ten minutes."""
+    exceptions: Annotated[
+        tuple[ConsumerException, ...],
+        Field(max_length=EXCEPTIONS_LIMIT, json_schema_extra=ATOMIC),
+    ] = ()
+    """Which those are, and which cannot be read; `headwater consumers` shows them."""
 
 
 Phase = Literal[

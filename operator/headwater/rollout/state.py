@@ -309,13 +309,17 @@ class Withdrawn:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the history; `retry` is `spec.retry` when the revision went back."""
+    """One line of the history; `retry` is `spec.retry` when the revision went back.
+
+    `by` is who asked for it, empty where evidence or time decided or nobody is known.
+    """
 
     revision: Revision
     reason: Reason
     message: str
     at: datetime
     retry: int | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

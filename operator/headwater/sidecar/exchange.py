@@ -9,7 +9,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from headwater.contract.assembly import TTL_SECONDS, Lane, RefusalError, Request, splice
+from headwater.contract.assembly import TTL_SECONDS, Request, splice
+from headwater.contract.lane import Lane, check_settings
+from headwater.contract.reasons import Reason, RefusalError
 from headwater.contract.route import Revision, Route, credential_fingerprint
 from headwater.providers.usage import SseUsageParser, Usage, usage_from_json
 from headwater.sidecar.bundles import BundleFollower, Served
@@ -29,6 +31,12 @@ _OUR_FAULT: Final = frozenset({400, 413})
 
 class UnservedError(Exception):
     """No bundle verified, so there are no bytes that may be sent; the message says why."""
+
+
+def headers_of(error: RefusalError) -> dict[str, str]:
+    """What an answer's headers say of a request that is off the contract, refused or passed."""
+    place = {"x-headwater-at": error.place} if error.place else {}
+    return {"x-headwater-reason": error.reason.value, **place}
 
 
 class Ending(enum.Enum):
@@ -66,6 +74,7 @@ class Exchanges:
         arrived = self.clock()
         served = self.bundles.served
         if served is None:
+            self.metrics.violated(None, "", Reason.NO_BUNDLE)
             if counted:
                 self.metrics.ended(None, "", Outcome.NO_BUNDLE, eligible=False)
             raise UnservedError(self.bundles.problem or "no bundle was read yet.")
@@ -75,21 +84,30 @@ class Exchanges:
             model = request.text("model") or ""
             return self._on_contract(served, request, headers, arrived=arrived, counted=counted)
         except RefusalError as error:
-            revision = served.route.stable
-            self.metrics.violated(revision, model, error.reason)
-            observing = served.route.enforcement == "Observe"
-            # Under Observe this may be every request: the metric tells, and the log stays short.
-            _log.log(
-                logging.DEBUG if observing else logging.INFO,
-                "request %s",
-                "breaks the contract, passed untouched" if observing else "refused",
-                extra={"reason": error.reason.value},
-            )
-            if not observing:
+            route = served.route
+            self._note(error, route, model)
+            if route.enforcement == "Enforce":
                 if counted:
-                    self.metrics.ended(revision, model, Outcome.REFUSED, eligible=False)
-                raise
-            return Exchange(self, served.route, body, model, arrived=arrived, counted=counted)
+                    self.metrics.ended(route.stable, model, Outcome.REFUSED, eligible=False)
+                raise _told(error, route) from error
+            exchange = Exchange(self, route, body, model, arrived=arrived, counted=counted)
+            exchange.headers = headers_of(error)
+            return exchange
+
+    def _note(self, error: RefusalError, route: Route, model: str) -> None:
+        """Count it, and say so in the log now and then; never what the request says."""
+        self.metrics.violated(route.stable, model, error.reason)
+        if times := self.metrics.violations.note(error.reason, error.place, self.clock()):
+            _log.warning(
+                "off the contract, %s",
+                "refused" if route.enforcement == "Enforce" else "passed untouched",
+                extra={
+                    "prefix": f"{route.namespace}/{route.prefix}",
+                    "reason": error.reason.value,
+                    "at": error.place,
+                    "times": times,
+                },
+            )
 
     def _on_contract(
         self,
@@ -101,12 +119,9 @@ class Exchanges:
         counted: bool,
     ) -> "Exchange":
         route = served.route
-        revision = self.pins.choose(
-            route,
-            request.conversation(headers.get(SESSION_HEADER)),
-            ttl=TTL_SECONDS[route.ttl],
-            now=arrived,
-        )
+        session = headers.get(SESSION_HEADER)
+        conversation = request.conversation(session)
+        revision = self.pins.choose(route, conversation, ttl=TTL_SECONDS[route.ttl], now=arrived)
         contract = served.contracts[revision.digest]
         spliced = splice(request, contract, route.models)
         lane = Lane.of(
@@ -116,8 +131,15 @@ class Exchanges:
             workspace=_fingerprint(headers.get("anthropic-workspace-id", "")),
             betas=(headers.get("anthropic-beta", ""),),
         )
+        if session and counted:
+            # Other keys may stand for several conversations, so of those it cannot be said.
+            check_settings(self.pins.begun_with(conversation, lane.settings), lane.settings)
         exchange = Exchange(self, route, spliced.body, lane.model, arrived=arrived, counted=counted)
         exchange.revision = revision
+        exchange.headers = {
+            "x-headwater-version": revision.version,
+            "x-headwater-digest": revision.digest,
+        }
         exchange.own_markers = spliced.own_markers
         exchange.lane = lane if counted else None
         exchange.ttl = TTL_SECONDS[contract.ttl]
@@ -150,6 +172,8 @@ class Exchange:
         self.model = model
         self.body = body
         self.revision: Revision | None = None
+        self.headers: Mapping[str, str] = {}
+        """What the answer's headers say of it."""
         self.lane: Lane | None = None
         self.own_markers = 0
         self.ttl = 0.0
@@ -218,6 +242,14 @@ class Exchange:
         published = self._route.tokens.get(self.revision.digest, {}).get(self.model)
         hit = self._turn.hit(usage, own_markers=self.own_markers, published_tokens=published)
         return Outcome.HIT if hit else Outcome.MISS
+
+
+def _told(error: RefusalError, route: Route) -> RefusalError:
+    """The refusal as a person reads it: what, where, what to do, and whom to ask."""
+    where = f"{error.place}: " if error.place else ""
+    prefix = f"{route.namespace}/{route.prefix}"
+    whose = f" {prefix} belongs to {route.owner}." if route.owner else ""
+    return RefusalError(error.reason, f"{error.reason}: {where}{error}{whose}", error.place)
 
 
 def _credential(headers: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from headwater.contract.assembly import Lane
+from headwater.contract.lane import Lane
 from headwater.contract.route import Route
 from headwater.providers.usage import Usage
 

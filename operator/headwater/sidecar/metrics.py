@@ -1,8 +1,9 @@
 """What the sidecar counts, in the names and labels that the docs promise.
 
-Who is served (namespace, team, surface, workload) is given once at the start, by the pod's
-labels, and never taken from a request. Every other label is bounded: versions and digests come
-from the bundle, models from the route. Own registry, so that nothing else gets in.
+Who is served (namespace, team, surface, workload, deploy revision) is given once at the start, by
+the pod's labels, and never taken from a request. Every other label is bounded: versions and digests
+come from the bundle, models from the route, reasons and outcomes from enumerations, and of places
+there is one for each reason at a time. Own registry, so that nothing else gets in.
 """
 
 import copy
@@ -17,13 +18,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from headwater.contract.assembly import Reason
+from headwater.contract.reasons import Reason
 from headwater.contract.route import Revision, Route
 from headwater.providers.cost import cost
 from headwater.providers.models import lookup
 from headwater.providers.usage import Usage
 from headwater.sidecar.bundles import BundleFollower
 from headwater.sidecar.lanes import Lanes
+from headwater.sidecar.violations import Violations
 
 OTHER_MODEL: Final = "other"
 """The model label of requests for a model that the route does not name."""
@@ -63,9 +65,10 @@ class Identity:
     team: str = ""
     surface: str = ""
     workload: str = ""
+    deploy_revision: str = ""
 
 
-_IDENTITY: Final = ("namespace", "team", "surface", "workload")
+_IDENTITY: Final = ("namespace", "team", "surface", "workload", "deploy_revision")
 _LABELS: Final = (*_IDENTITY, "prefix", "version", "digest12", "model")
 
 
@@ -84,9 +87,11 @@ class Metrics:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # its lack
         self._identity: tuple[str, ...] = astuple(identity)
         self._bundles = bundles
+        self.violations = Violations()
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._state = _State(self._identity, bundles, lanes, clock, wall_clock)
+        self._state = _State(self._identity, lanes, clock, wall_clock)
+        self._state.served.append((bundles, self.violations))
         registry.register(self._state)
         self._requests = Counter(
             "headwater_requests_total",
@@ -105,7 +110,7 @@ class Metrics:
         )
         self._violations = Counter(
             "headwater_contract_violations_total",
-            "Requests that would have broken the shared prefix, refused or observed",
+            "Requests that would have broken the shared prefix, or had none: refused or observed",
             (*_LABELS, "reason"),
             registry=registry,
         )
@@ -140,7 +145,8 @@ class Metrics:
         """The same registry for another prefix of this sidecar."""
         other = copy.copy(self)
         other._bundles = bundles  # noqa: SLF001 - its own
-        self._state.bundles.append(bundles)
+        other.violations = Violations()
+        self._state.served.append((bundles, other.violations))
         return other
 
     def ended(
@@ -200,13 +206,12 @@ class _State(Collector):
     def __init__(
         self,
         identity: tuple[str, ...],
-        bundles: BundleFollower,
         lanes: Lanes,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self._identity = identity
-        self.bundles = [bundles]
+        self.served: list[tuple[BundleFollower, Violations]] = []
         self._lanes = lanes
         self._clock = clock
         self._wall_clock = wall_clock
@@ -217,18 +222,22 @@ class _State(Collector):
         epoch: dict[tuple[str, ...], float] = {}
         info: dict[tuple[str, ...], float] = {}
         used: dict[tuple[str, ...], float] = {}
-        for bundles in self.bundles:
+        broken: dict[tuple[str, ...], float] = {}
+        offset = self._wall_clock() - self._clock()
+        for bundles, violations in self.served:
             route = bundles.served.route if bundles.served else None
             labels = (*self._identity, route.prefix if route else "")
             # Bundles that never verified have no name, and are one series together.
             verified[labels] = min(verified.get(labels, 1.0), 0.0 if bundles.problem else 1.0)
             refusals[labels] = refusals.get(labels, 0.0) + bundles.refusals
+            for reason, place, at in violations.latest():
+                broken[*labels, reason.value, place] = at + offset
             if route is not None:
                 epoch[labels] = route.epoch
                 for role, revision in _roles(route):
                     info[*labels, revision.version, revision.digest.short, role] = 1.0
                 for lane, at in self._last_used(route).items():
-                    used[*labels, *lane] = at
+                    used[*labels, *lane] = at + offset
         named = (*_IDENTITY, "prefix")
         yield _gauge(
             "headwater_bundle_verified",
@@ -252,6 +261,12 @@ class _State(Collector):
             info,
         )
         yield _gauge(
+            "headwater_off_contract_timestamp_seconds",
+            "When a request was last off the contract, by reason; at is the place of that one",
+            (*named, "reason", "at"),
+            broken,
+        )
+        yield _gauge(
             "headwater_lane_last_used_timestamp_seconds",
             "Start of the last request that kept a lane warm; credential is a fingerprint",
             (*_LABELS, "credential"),
@@ -261,9 +276,8 @@ class _State(Collector):
     def _last_used(self, route: Route) -> dict[tuple[str, ...], float]:
         """When the lanes were used that a warmer keeps; others differ in what it does not send."""
         versions = {revision.digest: revision.version for revision in route.revisions}
-        offset = self._wall_clock() - self._clock()
         return {
-            (versions[lane.digest], lane.digest.short, lane.model, lane.credential): at + offset
+            (versions[lane.digest], lane.digest.short, lane.model, lane.credential): at
             for lane, at in self._lanes.last_used()
             if lane.plain and lane.digest in versions
         }

@@ -8,40 +8,61 @@ without a clock.
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
 from headwater.contract.digest import Digest
+from headwater.contract.lane import Settings
 from headwater.contract.route import Revision, Route, pick
 
 CAPACITY: Final = 20_000
 """Conversations remembered, the least recently used forgotten first: some 5 MB."""
 
 
+@dataclass(slots=True)
+class _Pin:
+    digest: Digest
+    used: float
+    settings: Settings | None = None
+
+
 class Pins:
-    """Which revision each conversation is on."""
+    """Which revision each conversation is on, and with which settings it began."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         """Start with no pin."""
         self._capacity = capacity
-        self._pins: OrderedDict[bytes, tuple[Digest, float]] = OrderedDict()
+        self._pins: OrderedDict[bytes, _Pin] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._pins)
 
     def choose(self, route: Route, conversation: str, *, ttl: float, now: float) -> Revision:
         """The revision of a request that starts `now` (seconds); the pin lasts `ttl` from here."""
-        # Hashed: keys come from requests, may be long and may name people.
-        key = hashlib.sha256(conversation.encode()).digest()[:16]
-        revision = self._pinned(route, key, ttl, now) or pick(route, conversation)
-        self._pins[key] = (revision.digest, now)
-        self._pins.move_to_end(key)
+        key = _key(conversation)
+        pin = self._pins.pop(key, None)
+        if pin is not None and now - pin.used > ttl:
+            pin = None
+        revision = (pin and _held(route, pin.digest)) or pick(route, conversation)
+        settings = pin.settings if pin is not None else None
+        self._pins[key] = _Pin(revision.digest, now, settings)
         if len(self._pins) > self._capacity:
             self._pins.popitem(last=False)
         return revision
 
-    def _pinned(self, route: Route, key: bytes, ttl: float, now: float) -> Revision | None:
-        digest, used = self._pins.get(key, (None, now))
-        if now - used > ttl:
-            return None
-        held = route.revisions if route.weight > 0 else (route.stable, *route.retained)
-        return next((revision for revision in held if revision.digest == digest), None)
+    def begun_with(self, conversation: str, settings: Settings) -> Settings:
+        """The settings of the first request of a conversation that was chosen for just now."""
+        pin = self._pins[_key(conversation)]
+        if pin.settings is None:
+            pin.settings = settings
+        return pin.settings
+
+
+def _key(conversation: str) -> bytes:
+    """Hashed: keys come from requests, may be long and may name people."""
+    return hashlib.sha256(conversation.encode()).digest()[:16]
+
+
+def _held(route: Route, digest: Digest) -> Revision | None:
+    held = route.revisions if route.weight > 0 else (route.stable, *route.retained)
+    return next((revision for revision in held if revision.digest == digest), None)

@@ -20,9 +20,9 @@ import yarl
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from headwater.contract.assembly import RefusalError
+from headwater.contract.reasons import RefusalError
 from headwater.sidecar.bundles import BundleFollower
-from headwater.sidecar.exchange import Ending, Exchange, Exchanges, UnservedError
+from headwater.sidecar.exchange import Ending, Exchange, Exchanges, UnservedError, headers_of
 from headwater.sidecar.lanes import Lanes
 from headwater.sidecar.metrics import Identity, Metrics
 
@@ -197,8 +197,8 @@ class Sidecar:
             return _error(
                 400,
                 "invalid_request_error",
-                f"headwater: {error.reason}: {error}",
-                {"x-should-retry": "false", "x-headwater-reason": error.reason.value},
+                f"headwater: {error}",
+                {"x-should-retry": "false", **headers_of(error)},
             )
         except UnservedError as error:
             # A bundle may be on its way, so a retry is not in vain.
@@ -273,9 +273,8 @@ class Sidecar:
                 exchange.began(upstream.status, upstream.headers.get("content-type", ""))
             response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
             response.headers.extend(_kept(upstream.headers, ()))
-            if exchange is not None and exchange.revision is not None:
-                response.headers["x-headwater-version"] = exchange.revision.version
-                response.headers["x-headwater-digest"] = exchange.revision.digest
+            if exchange is not None:
+                response.headers.update(exchange.headers)
             await response.prepare(request)
             try:
                 async for chunk in upstream.content.iter_any():

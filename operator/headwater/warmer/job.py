@@ -18,9 +18,10 @@ from typing import Final, Literal
 import anthropic
 import msgspec
 
-from headwater.contract.assembly import PreparedContract, RefusalError, Request, prepare, splice
+from headwater.contract.assembly import PreparedContract, Request, prepare, splice
 from headwater.contract.bundle import Bundle
 from headwater.contract.errors import HeadwaterError
+from headwater.contract.reasons import RefusalError
 from headwater.contract.route import credential_fingerprint
 from headwater.providers.models import lookup
 from headwater.providers.usage import Usage, usage_from_json

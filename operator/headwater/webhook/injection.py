@@ -14,7 +14,7 @@ from typing import Any, Final
 from headwater.cluster.labels import ROLE_LABEL
 from headwater.contract.route import Enforcement
 from headwater.controller.objects import Key
-from headwater.resources.prefix import LabelSelector
+from headwater.resources.prefix import Consumers
 from headwater.webhook.pods import (
     INJECT_LABEL,
     INJECTED_ANNOTATION,
@@ -95,7 +95,7 @@ class Namespace:
 class Terms:
     """On what terms a prefix is to be had."""
 
-    selector: LabelSelector
+    consumers: Consumers
     enforcement: Enforcement
 
 
@@ -171,7 +171,7 @@ def inject(
         *_prepend(
             "/spec/initContainers",
             pod.spec.init_containers,
-            container(prefixes, pod.workload, metrics_port, settings),
+            container(prefixes, pod.workload, pod.deploy_label, metrics_port, settings),
         ),
     )
     return Injection(Outcome.INJECTED, patch, warnings=_told(left_alone))
@@ -226,12 +226,17 @@ def _refuse_strangers(
                 f"there is no PromptPrefix {prefix}: correct the annotation {PREFIXES_ANNOTATION},"
                 " or create the prefix first",
             )
-        if not found.selector.matches(namespace.labels):
+        if not found.consumers.include(namespace.name, namespace.labels):
+            what_to_do = (
+                "it is Dedicated to the namespaces in spec.consumers.namespaces: ask its owner"
+                if found.consumers.isolation == "Dedicated"
+                else "neither spec.consumers.namespaces names it nor does namespaceSelector match"
+                " its labels: ask the prefix's owner, or give the namespace the labels"
+            )
             raise _Without(
                 Reason.NOT_SELECTED,
                 f"the PromptPrefix {prefix} is not for the namespace {namespace.name}:"
-                " spec.consumers.namespaceSelector does not match its labels; ask the prefix's"
-                " owner, or give the namespace the labels",
+                f" {what_to_do}",
             )
 
 

@@ -1,9 +1,10 @@
 """What lint says of a prefix that is about to be declared, on the facts that are at hand. Pure."""
 
-import json
+from dataclasses import replace
 
-from headwater.contract.content import Content
-from headwater.contract.lint import Facts, Finding, ignored, lint
+from headwater.contract.content import content_of
+from headwater.contract.lint import Finding, lint
+from headwater.controller.linting import facts_of
 from headwater.providers.minimums import sizes
 from headwater.resources import PromptPrefix
 
@@ -11,12 +12,14 @@ from headwater.resources import PromptPrefix
 def findings(
     prefix: PromptPrefix, canonical: bytes, previous_tools: tuple[str, ...]
 ) -> tuple[Finding, ...]:
-    """Objections to the content, given as its canonical bytes."""
-    sent = json.loads(canonical)
-    spec = prefix.spec
-    facts = Facts(
-        sizes=sizes(canonical, spec.models, spec.provider),
+    """Objections to the content, given as its canonical bytes.
+
+    Raises:
+        PatternError: one of `spec.tenantPattern` is no regular expression.
+    """
+    facts = replace(
+        facts_of(prefix),
+        sizes=sizes(canonical, prefix.spec.models, prefix.spec.provider),
         previous_tools=previous_tools,
-        ignore=ignored(prefix.metadata.annotations),
     )
-    return lint(Content(sent["provider"], tuple(sent["tools"]), tuple(sent["system"])), facts)
+    return lint(content_of(canonical), facts)

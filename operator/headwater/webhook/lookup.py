@@ -13,7 +13,7 @@ from typing import Final
 
 from headwater.cluster import NAMESPACE, PROMPT_PREFIX, Cluster, NotFoundError
 from headwater.controller.objects import Key
-from headwater.resources.prefix import LabelSelector
+from headwater.resources.prefix import Consumers
 from headwater.webhook.injection import Namespace, Terms
 
 _REMEMBERED_SECONDS: Final = 30.0
@@ -53,10 +53,7 @@ class Lookup:
         except NotFoundError:
             return None
         spec = body["spec"]
-        terms = Terms(
-            LabelSelector.model_validate(spec["consumers"]["namespaceSelector"]),
-            spec["enforcement"],
-        )
+        terms = Terms(Consumers.model_validate(spec["consumers"]), spec["enforcement"])
         self._terms[prefix] = now, terms
         if len(self._terms) > _REMEMBERED:
             self._terms.popitem(last=False)

@@ -23,6 +23,10 @@ LEFT_ALONE_ANNOTATION: Final = "headwater.dev/left-alone"
 """Put on a pod: its containers that go their own way to the provider."""
 METRICS_PORT_ANNOTATION: Final = "headwater.dev/metrics-port"
 
+VERSION_LABEL: Final = "app.kubernetes.io/version"
+_HASH_LABELS: Final = ("pod-template-hash", "controller-revision-hash")
+"""Of ReplicaSets, and of StatefulSets and DaemonSets: a pod has them when it is created."""
+
 PREFIXES_LIMIT: Final = 8
 """Prefixes of one pod: each is a volume, and a person who asks for more has erred."""
 
@@ -113,6 +117,14 @@ class Pod(msgspec.Struct):
         """What made it, and would make another one."""
         owners = self.metadata.owner_references or ()
         return next((owner for owner in owners if owner.controller), None)
+
+    @property
+    def deploy_label(self) -> str:
+        """The label that tells one roll-out of its workload from the next.
+
+        Its controller's hash where it has one, else the version that people gave it.
+        """
+        return next((label for label in _HASH_LABELS if label in self.labels), VERSION_LABEL)
 
     @property
     def workload(self) -> str:

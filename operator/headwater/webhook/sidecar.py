@@ -48,11 +48,16 @@ def volumes(prefixes: Sequence[Key]) -> list[dict[str, Any]]:
 
 
 def container(
-    prefixes: Sequence[Key], workload: str, metrics_port: int, settings: Settings
+    prefixes: Sequence[Key],
+    workload: str,
+    deploy_label: str,
+    metrics_port: int,
+    settings: Settings,
 ) -> dict[str, Any]:
     """The container for `initContainers`.
 
     It starts before those that follow and outlives them, and a Job does not wait for it.
+    `deploy_label` is the label of the pod that tells one roll-out from the next.
     """
     bundles = [f"--bundle={_directory(prefix)}" for prefix in prefixes]
     upstream = [f"--upstream={settings.provider_url}"] if settings.provider_url else []
@@ -72,6 +77,7 @@ def container(
             _from_field("HEADWATER_TEAM", f"metadata.labels['{TEAM_LABEL}']"),
             _from_field("HEADWATER_SURFACE", f"metadata.labels['{SURFACE_LABEL}']"),
             {"name": "HEADWATER_WORKLOAD", "value": workload},
+            _from_field("HEADWATER_DEPLOY_REVISION", f"metadata.labels['{deploy_label}']"),
         ],
         "ports": [{"name": "headwater", "containerPort": metrics_port}],
         "startupProbe": {

@@ -6,7 +6,6 @@ that does not hash to its digest, however it came to be there.
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,13 +13,12 @@ import msgspec
 import pydantic
 
 from headwater.cluster import ApiError, Cluster
-from headwater.contract.lint import Finding
+from headwater.contract.lint import TENANT_NAME, Finding, PatternError
 from headwater.controller.content import references, resolve_content
 from headwater.resources import PromptPrefix
+from headwater.webhook import audit
 from headwater.webhook.linting import findings
 from headwater.webhook.review import Answer, Request, ReviewError
-
-_log: Final = logging.getLogger(__name__)
 
 _READ_SECONDS: Final = 5.0
 """For all references together, so that an answer comes before the API server stops waiting."""
@@ -47,20 +45,10 @@ class Validator:
             where = ".".join(map(str, first["loc"]))
             raise ReviewError(f"this is no PromptPrefix: {where}: {first['msg']}") from error
         if "deletionTimestamp" in body["metadata"] or _published(body) == _published(old):
+            audit.record(request, old, body, "")
             return Answer()
         answer = await self._judge(prefix, _tools(old))
-        _log.info(
-            "a prefix was %s",
-            "refused" if answer.refusal else "admitted",
-            extra={
-                "prefix": f"{request.namespace}/{prefix.metadata.name}",
-                "version": prefix.spec.version,
-                "digest": prefix.spec.digest,
-                "user": request.user_info.username,
-                "dry_run": bool(request.dry_run),
-                "why": answer.refusal,
-            },
-        )
+        audit.record(request, old, body, answer.refusal)
         return answer
 
     async def _judge(self, prefix: PromptPrefix, previous_tools: tuple[str, ...]) -> Answer:
@@ -76,16 +64,20 @@ class Validator:
             if references(prefix.spec.content) and resolution.reason in _MAY_PASS:
                 return Answer(warnings=[f"nothing is served as yet: {resolution.message}"])
             return Answer(refusal=f"{resolution.reason}: {resolution.message}")
-        found = findings(prefix, canonical, previous_tools)
-        errors = [_said(one) for one in found if one.severity == "error"]
-        warnings = [_said(one) for one in found if one.severity == "warning"]
+        try:
+            found = findings(prefix, canonical, previous_tools)
+        except PatternError as error:
+            return Answer(refusal=f"spec.tenantPattern: {error}")
+        errors = [one for one in found if one.severity == "error"]
         if any(row.digest == prefix.spec.digest for row in prefix.status.published):
-            # The way back to what was served before must not depend on today's rules.
-            return Answer(warnings=errors + warnings)
-        return Answer(refusal="; ".join(errors), warnings=warnings)
+            # The way back to what was served before must not depend on today's rules. What names
+            # a tenant is not served, though.
+            errors = [one for one in errors if one.rule == TENANT_NAME]
+        warnings = [one for one in found if one.severity != "note" and one not in errors]
+        return Answer(refusal="; ".join(map(_said, errors)), warnings=list(map(_said, warnings)))
 
 
-_JUDGED: Final = ("version", "digest", "provider", "models", "ttl", "content")
+_JUDGED: Final = ("version", "digest", "provider", "models", "ttl", "content", "tenantPattern")
 _MAY_PASS: Final = frozenset({"ContentMissing", "ContentInvalid", "DigestMismatch"})
 """What a ConfigMap that is yet to be applied can put right."""
 

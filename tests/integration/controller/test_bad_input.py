@@ -222,7 +222,7 @@ class TestReferences:
         digest = team.serve(source=referring(), digest=digest_of_text("here " * 1000))
         before = team.await_bundle(consumer, digest)
         api.delete(CONFIG_MAP, team.namespace, "prompt")
-        team.edit({"owner": {"contact": "#prompts"}})
+        team.edit({"revisionHistoryLimit": 5})
         refused(team, "ContentMissing", ["'prompt'"])
         assert team.bundle(consumer) == before
 
@@ -274,7 +274,7 @@ class TestSchema:
     def test_a_published_version_is_bound(self, team: Team) -> None:
         """Another content under a published version is refused where it is written."""
         team.serve()
-        with pytest.raises(ApiError, match="publish the changed content as a new version"):
+        with pytest.raises(ApiError, match="publish a new version with the changed content"):
             team.publish(source={"system": [{"text": prompt("v2")}]})
 
 

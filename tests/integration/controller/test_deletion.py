@@ -66,6 +66,7 @@ def test_it_is_held_until_the_last_pod_is_gone(consumed: Consumed) -> None:
     message = consumed.delete()
     assert "2 pods in 1 namespaces" in message
     assert f"{consumed.consumer}/api, {consumed.consumer}/web" in message
+    assert team.status()["message"] == message, "as `kubectl get pp -o wide` has it"
     assert team.condition("Reconciling")["status"] == "True"
     assert team.condition("Stalled")["status"] == "False"
     team.await_event("DeletionHeld", "2 pods")
@@ -161,10 +162,7 @@ def test_a_finalizer_that_was_taken_off_comes_back(consumed: Consumed) -> None:
 
 def test_pods_are_counted(consumed: Consumed, api: Api) -> None:
     """`status.consumers` says how many mount the bundle."""
-    wait_until(
-        lambda: consumed.team.status()["consumers"] == {"namespaces": 1, "pods": 1},
-        PATIENCE,
-        "the pod is counted",
-    )
+    known = {"namespaces": 1, "pods": 1, "oldBundle": 0, "offContract": 0, "exceptions": []}
+    wait_until(lambda: consumed.team.status()["consumers"] == known, PATIENCE, "the pod is counted")
     api.delete(POD, consumed.consumer, "web")
     wait_until(lambda: consumed.team.status()["consumers"]["pods"] == 0, PATIENCE, "and no longer")

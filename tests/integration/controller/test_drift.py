@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from headwater.cluster import CONFIG_MAP
+from headwater.cluster import CONFIG_MAP, NAMESPACE
 from tests.cluster.waiting import wait_until
 from tests.integration.controller.harness import Api
-from tests.integration.controller.team import REPAIR_SECONDS, Team, content_of, contracts
+from tests.integration.controller.team import LABEL, REPAIR_SECONDS, Team, content_of, contracts
 
 pytestmark = pytest.mark.xdist_group("controller")
 
@@ -42,14 +42,19 @@ def replaced(api: Api, body: Object) -> None:
     deleted(api, body)
     metadata = {key: body["metadata"][key] for key in ("name", "namespace", "labels")}
     data = dict.fromkeys(body["data"], "{}")
-    api.create(CONFIG_MAP, {"metadata": metadata, "immutable": True, "data": data})
+    put_there(api, {"metadata": metadata, "immutable": True, "data": data})
+
+
+def put_there(api: Api, body: Object) -> None:
+    """Make a ConfigMap as a person does."""
+    api.apply(CONFIG_MAP, body, manager="kubectl-create")
 
 
 def replaced_bare(api: Api, body: Object) -> None:
     """The same without a label that would tell the operator of it."""
     deleted(api, body)
     metadata = {key: body["metadata"][key] for key in ("name", "namespace")}
-    api.create(CONFIG_MAP, {"metadata": metadata, "immutable": True, "data": {"x": "y"}})
+    put_there(api, {"metadata": metadata, "immutable": True, "data": {"x": "y"}})
 
 
 def labels(**change: str | None) -> Change:
@@ -57,6 +62,8 @@ def labels(**change: str | None) -> Change:
 
 
 BY_HAND = "by kubectl-edit"
+UNLABELLED = "lost its labels"
+"""Nobody knows who took something away: the API server keeps no record of that."""
 
 
 @pytest.mark.parametrize(
@@ -69,23 +76,38 @@ BY_HAND = "by kubectl-edit"
         pytest.param(patched(data={"notes.txt": "mine"}), BY_HAND, id="a key added"),
         pytest.param(patched(binaryData={"notes": "AAAA"}), BY_HAND, id="a binary key added"),
         pytest.param(deleted, "was deleted", id="deleted"),
-        pytest.param(labels(role=None), None, id="the role label removed"),
-        pytest.param(labels(prefix="other"), None, id="a label that leads to another prefix"),
-        pytest.param(labels(prefix=None), None, id="the prefix label removed"),
-        pytest.param(patched(metadata={"labels": None}), None, id="all labels removed"),
+        pytest.param(labels(role=None), UNLABELLED, id="the role label removed"),
+        pytest.param(labels(prefix="other"), UNLABELLED, id="a label that leads to another prefix"),
+        pytest.param(labels(prefix=None), UNLABELLED, id="the prefix label removed"),
+        pytest.param(patched(metadata={"labels": None}), UNLABELLED, id="all labels removed"),
     ],
 )
-def test_a_bundle(team: Team, api: Api, change: Change, told: str | None) -> None:
+def test_a_bundle(team: Team, api: Api, change: Change, told: str) -> None:
     """A bundle that was edited or deleted stands again as it stood; the Event names the editor."""
     consumer, untouched = team.consumer("a"), team.consumer("b")
     digest = team.serve()
     before, other = team.await_bundle(consumer, digest), team.await_bundle(untouched, digest)
     change(api, before)
     restored(api, before)
-    if told:
-        team.await_event("Repaired", f"the bundle in {consumer}", told)
+    team.await_event("Repaired", f"the bundle in {consumer}", told)
     same = api.get(CONFIG_MAP, untouched, other["metadata"]["name"])
     assert same["metadata"]["resourceVersion"] == other["metadata"]["resourceVersion"]
+
+
+def test_what_somebody_made_under_the_bundles_name(team: Team, api: Api) -> None:
+    """A ConfigMap that stood there before becomes the bundle, and nothing of it stays."""
+    consumer, other = team.consumer("a", labelled=False), team.consumer("b")
+    metadata = {"name": team.bundle_name(), "namespace": consumer}
+    put_there(api, {"metadata": metadata, "data": {"route.json": "{}", "notes.txt": "mine"}})
+    digest = team.serve()
+    right = team.await_bundle(other, digest)
+    api.patch(NAMESPACE, None, consumer, {"metadata": {"labels": {LABEL: team.namespace}}})
+
+    def is_the_bundle() -> bool:
+        return content_of(team.bundle(consumer) or {"metadata": {}}) == content_of(right)
+
+    wait_until(is_the_bundle, REPAIR_SECONDS, "the bundle is put there")
+    team.await_event("Repaired", f"in {consumer}", "kubectl-create made a", team.bundle_name())
 
 
 def test_a_bundle_that_was_made_immutable_still_follows(team: Team, api: Api) -> None:
@@ -110,8 +132,8 @@ def test_a_repaired_bundle_follows_as_before(team: Team, api: Api) -> None:
     ("change", "told"),
     [
         pytest.param(deleted, "put back", id="deleted"),
-        pytest.param(replaced, "put back", id="replaced"),
-        pytest.param(replaced_bare, "put back", id="replaced without labels"),
+        pytest.param(replaced, "kubectl-create put others", id="replaced"),
+        pytest.param(replaced_bare, "kubectl-create put others", id="replaced without labels"),
         pytest.param(labels(role=None), None, id="the role label removed"),
         pytest.param(patched(metadata={"ownerReferences": None}), None, id="the owner removed"),
     ],

@@ -1,6 +1,6 @@
 """What the controller's own account may do: all that it does, and nothing else.
 
-The account, its roles and the policies are those of deploy/; its token is one that a pod's would
+The account, its roles and the policies are those of the chart; its token is one that a pod's would
 be. The API server's audit log tells what it was refused.
 """
 
@@ -24,7 +24,6 @@ from tests.cluster.control_plane import Cluster, ControlPlane
 from tests.cluster.waiting import wait_until
 from tests.integration.controller import pods
 from tests.integration.controller.harness import (
-    ROOT,
     Api,
     ApiError,
     Controller,
@@ -32,6 +31,7 @@ from tests.integration.controller.harness import (
     reporting,
 )
 from tests.integration.controller.team import PATIENCE, Team, new_team
+from tests.integration.deployed import ACCOUNTS, POLICIES, deploy
 
 TOLD = "headwater.dev/withdrawn.0123456789abcdef"
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.xdist_group("policy")
 
 @dataclass
 class Site:
-    """A control plane with deploy/ in it, and the controller's account on it.
+    """A control plane with the chart's roles and policies, and the controller's account on it.
 
     Attributes:
         plane: the control plane, as its administrator has it.
@@ -72,7 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     audit = directory / "audit.log"
     with ControlPlane(audit_log=audit) as plane:
         install_crds(plane)
-        plane.kubectl("apply", "--server-side", "-f", str(ROOT / "deploy"))
+        deploy(plane, *ACCOUNTS, *POLICIES)
         account = _as_account(plane, directory / "kubeconfig", "headwater-controller")
         with Api(plane) as admin, Api(account) as controller:
             yield Site(plane, account, admin, controller, audit)
@@ -201,7 +201,8 @@ def test_no_role_gives_it_more(site: Site, words: str) -> None:
 @pytest.mark.parametrize("verb", ["get", "create", "update"])
 def test_it_may_hold_its_lease(site: Site, verb: str) -> None:
     """In its own namespace, where several controllers agree on one."""
-    wanted = ("auth", "can-i", verb, "leases.coordination.k8s.io", "-n", "headwater")
+    lease = "leases.coordination.k8s.io/headwater-controller"
+    wanted = ("auth", "can-i", verb, lease, "-n", "headwater")
     assert site.account.kubectl(*wanted).stdout.strip() == "yes"
 
 
@@ -257,7 +258,10 @@ def test_whoever_deletes_a_prefix_in_use_is_warned(site: Site, team: Team) -> No
     )
     delete = ("delete", "promptprefix", "house", "-n", team.namespace, "--dry-run=server")
     wait_until(
-        lambda: "12 pods mount the bundle of house" in site.plane.kubectl(*delete).stderr,
+        lambda: (
+            "12 pods in 1 namespaces mount the bundle of house"
+            in site.plane.kubectl(*delete).stderr
+        ),
         PATIENCE,
         "the policy holds",
     )

@@ -65,6 +65,7 @@ class TestPublishing:
             "Stalled": "False",
             "DigestVerified": "True",
             "Cacheable": "True",
+            "Linted": "True",
         }
         for kind in told:
             team.condition(kind)
@@ -181,6 +182,60 @@ class TestNamespaces:
         team.edit({"consumers": {"namespaceSelector": selector}})
         team.await_bundle(named, digest)
         wait_until(lambda: team.bundle(labelled) is None, PATIENCE, "the bundle is taken away")
+
+    def test_a_dedicated_prefix_goes_to_those_it_names(self, team: Team) -> None:
+        """Labels let nobody in; who is not named any more loses it, who is named now gets it."""
+        labelled, named = team.consumer("a"), team.consumer("b", labelled=False)
+        digest = team.serve()
+        team.await_bundle(labelled, digest)
+        alone = {"isolation": "Dedicated", "namespaceSelector": None}
+        team.edit({"consumers": {**alone, "namespaces": [named]}})
+        team.await_bundle(named, digest)
+        wait_until(lambda: team.bundle(labelled) is None, PATIENCE, "the bundle is taken away")
+        assert team.bundle(team.namespace) is None
+        late = f"{team.namespace}-late"
+        team.edit({"consumers": {"namespaces": [late]}})
+        wait_until(lambda: team.bundle(named) is None, PATIENCE, "the bundle is taken away")
+        assert team.consumer("late") == late
+        team.await_bundle(late, digest)
+
+    def test_others_are_named_beside_a_selector(self, team: Team) -> None:
+        """Both get it: a list of names adds to a selector."""
+        labelled, named = team.consumer("a"), team.consumer("b", labelled=False)
+        digest = team.serve()
+        team.edit({"consumers": {"namespaces": [named]}})
+        team.await_bundle(named, digest)
+        team.await_bundle(labelled, digest)
+
+
+class TestLint:
+    def test_its_findings_are_a_condition(self, team: Team, api: Api) -> None:
+        """Of what is served: it is no part of Ready, and follows an author's annotation."""
+        team.serve(source={"system": [{"text": f"Today is Friday.\n{prompt('v1')}\n"}]})
+        found = team.await_condition("Linted", "False", "ErrorsFound")
+        assert "[today] spec.content.system[0].text: it says what day" in found["message"]
+        assert team.condition("Ready")["status"] == "True"
+        annotations = {"headwater.dev/lint-ignore": "today"}
+        api.patch(
+            PROMPT_PREFIX, team.namespace, "house", {"metadata": {"annotations": annotations}}
+        )
+        team.await_condition("Linted", "True", "NothingFound")
+
+    def test_what_names_a_tenant_is_not_served(self, team: Team) -> None:
+        """Declared with no webhook in the way: what is stable stays, until the tenant is gone."""
+        consumer = team.consumer("a")
+        first = team.serve()
+        source = {"system": [{"text": f"tenant_id: 7\n{prompt('v2')}"}]}
+        team.publish(version="v2", source=source, tenantPattern=["tenant_id"])
+        found = team.await_condition("Ready", "False", "TenantNamed")
+        assert 'spec.content.system[0].text: it names a tenant: "tenant_id"' in found["message"]
+        assert team.condition("Stalled")["status"] == "True"
+        team.await_event("TenantNamed", "tenant_id")
+        team.await_bundle(consumer, first)
+        assert set(team.revisions()) == {"v1"}
+        assert team.status()["stable"]["digest"] == first
+        third = team.serve(version="v3", tenantPattern=["tenant_id"], rollout=IMMEDIATE)
+        team.await_bundle(consumer, third)
 
 
 class TestDeleting:

@@ -27,10 +27,10 @@ class Warmer:
     def __init__(self, team: Team) -> None:
         self.team, self.api = team, team.api
 
-    def apply(self, **spec: Any) -> None:
+    def apply(self, name: str = "warm", **spec: Any) -> None:
         credential = {"name": "prod", "secretRef": {"name": "anthropic", "key": "api-key"}}
         usual = {"prefixRef": {"name": "house"}, "credentials": [credential]}
-        metadata = {"name": "warm", "namespace": self.team.namespace}
+        metadata = {"name": name, "namespace": self.team.namespace}
         self.api.apply(CACHE_WARMER, {"metadata": metadata, "spec": {**usual, **spec}})
 
     def cron_job(self) -> dict[str, Any] | None:
@@ -143,7 +143,7 @@ class TestCronJob:
         assert (lane["credential"], lane["model"], lane["digest"]) == ("prod", MODEL, digest)
         team.await_bundle(team.namespace, digest)
 
-        team.edit({"ttl": "1h", "models": ["claude-opus-5", MODEL]})
+        team.edit({"version": "v2", "ttl": "1h", "models": ["claude-opus-5", MODEL]})
 
         def follows() -> bool:
             spec = warmer.await_cron_job()["spec"]
@@ -164,7 +164,7 @@ class TestCronJob:
             REPAIR_SECONDS,
             "the schedule is put back",
         )
-        warmer.await_event("Repaired", CRON_JOB_NAME, "put back")
+        warmer.await_event("Repaired", CRON_JOB_NAME, "by kubectl-edit", "put back")
         api.delete(CRON_JOB, team.namespace, CRON_JOB_NAME)
 
         def made_anew() -> bool:
@@ -188,6 +188,34 @@ class TestCronJob:
         team.serve()
         warmer.await_condition("Ready", "True", "Scheduled")
         warmer.await_cron_job()
+
+    def test_a_dedicated_prefix_shares_no_credential(
+        self, warmer: Warmer, team: Team, api: Api
+    ) -> None:
+        """Neither warmer runs until one of them has a key of its own, and both are told why."""
+        team.serve()
+        team.serve(name="payments", version="p1")
+        warmer.apply()
+        warmer.apply("other", prefixRef={"name": "payments"})
+        warmer.await_condition("Ready", "True", "Scheduled")
+
+        def suspended(name: str) -> bool:
+            found = api.get(CRON_JOB, team.namespace, name)
+            return bool(found["spec"]["suspend"])
+
+        names = ("headwater-warm", "headwater-other")
+        alone = {"isolation": "Dedicated", "namespaces": [team.namespace]}
+        team.edit({"consumers": {**alone, "namespaceSelector": None}}, "payments")
+        told = warmer.await_condition("Stalled", "True", "CredentialShared")
+        for word in ("'anthropic'", "'api-key'", "other warms payments", "payments is Dedicated"):
+            assert word in told["message"]
+        wait_until(lambda: all(map(suspended, names)), PATIENCE, "neither runs")
+        warmer.await_event("CredentialShared", "house", "payments is Dedicated")
+
+        own = {"name": "own", "secretRef": {"name": "payments", "key": "api-key"}}
+        warmer.apply("other", prefixRef={"name": "payments"}, credentials=[own])
+        warmer.await_condition("Ready", "True", "Scheduled")
+        wait_until(lambda: not any(map(suspended, names)), PATIENCE, "both run")
 
     def test_a_deleted_warmer_takes_its_bundle_along(
         self, warmer: Warmer, team: Team, api: Api
@@ -224,6 +252,7 @@ class TestReports:
             )
 
         wait_until(told, PATIENCE, "the route tells of the warm lane")
+        warmer.await_event("Warmed", "prod", MODEL, "v1 read ", " and wrote ")
         team.await_condition("Cacheable", "True", "AboveMinimum")
 
     def test_a_lane_goes_cold_with_its_ttl(self, warmer: Warmer, team: Team) -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,16 @@ from tests.integration.controller.team import PATIENCE
 
 
 @contextmanager
-def running(log: Path, *arguments: str) -> Iterator[Callable[[str], str]]:
-    """`headwater …` as a process; what is yielded gives the URL after `<word> on`."""
+def running(
+    log: Path, *arguments: str, interpreter: Sequence[str] = ()
+) -> Iterator[Callable[[str], str]]:
+    """`headwater …` as a process; what is yielded gives the URL after `<word> on`.
+
+    `interpreter` is another Python than the console script's own, with its options.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("headwater"), *arguments],
+            [*interpreter, Path(sys.executable).with_name("headwater"), *arguments],
             env={**os.environ, "NO_PROXY": "127.0.0.1"},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -53,6 +58,7 @@ class Received:
     Attributes:
         digest: of the contract that is in its very bytes.
         wrote: tokens written to the cache; `read` those read from it.
+        workspace: whose caches they are.
     """
 
     number: int
@@ -60,6 +66,7 @@ class Received:
     body: str
     wrote: int
     read: int
+    workspace: str
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class Provider:
                 record["body"],
                 record["usage"]["cache_write_5m"],
                 record["usage"]["cache_read"],
+                record["workspace"],
             )
             for record in records
             if record["number"] > after and record["status"] == 200

@@ -67,18 +67,18 @@ class Application:
     """A team's program in a pod: the provider's SDK, which knows the sidecar's address alone."""
 
     def __init__(self, url: str, metrics: str, key: str) -> None:
-        self.metrics = metrics
+        self.url, self.metrics = url, metrics
         self._client = anthropic.Anthropic(api_key=key, base_url=url, max_retries=0, timeout=30)
 
     def close(self) -> None:
         self._client.close()
 
-    def ask(self, user: str) -> Answer:
+    def ask(self, user: str, system: Any = "Be brief.") -> Answer:
         """One question of a user, whose conversation it belongs to."""
         answer = self._client.messages.with_raw_response.create(
             model=MODEL,
             max_tokens=5,
-            system="Be brief.",
+            system=system,
             messages=[{"role": "user", "content": "Where is the printer?"}],
             metadata={"user_id": user},
         )
@@ -116,8 +116,13 @@ class World:
         """Content of this world's own."""
         return {"system": [{"text": f"{added}{prompt(f'{self.team.namespace} {version}')}"}]}
 
-    def pod(self, namespace: str, name: str, *, key: str, upstream: str = "") -> Application:
-        """Start a pod with a sidecar in it; the application beside it."""
+    def pod(
+        self, namespace: str, name: str, *, key: str, upstream: str = "", **served: str
+    ) -> Application:
+        """Start a pod with a sidecar in it; the application beside it.
+
+        `served` is whom the sidecar serves: `surface="chat"`.
+        """
         directory = self._directory / namespace / name
         bundle = self.team.bundle_name()
         wait_until(
@@ -135,6 +140,7 @@ class World:
                 *("sidecar", "--bundle", str(directory), "--namespace", namespace),
                 *("--upstream", upstream or self.provider.url, "--team", name),
                 *("--port", "0", "--metrics-address", "127.0.0.1:0"),
+                *(f"--{flag.replace('_', '-')}={value}" for flag, value in served.items()),
             )
         )
         application = Application(announced("listening"), announced("metrics"), key)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
-from tests.integration.controller.harness import ROOT, Api, install_crds
+from tests.integration.controller.harness import Api, install_crds
+from tests.integration.deployed import ACCOUNTS, deploy
 from tests.integration.webhook.authority import Authority
 from tests.integration.webhook.harness import Replica, Site, as_account
 
@@ -17,8 +18,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     authority = Authority(directory / "authority")
     with ControlPlane() as plane, Api(plane) as api:
         install_crds(plane)
-        for name in ("account.yaml", "webhook/webhook.yaml"):
-            plane.kubectl("apply", "--server-side", "-f", str(ROOT / "deploy" / name))
+        deploy(plane, *ACCOUNTS)
         account = as_account(plane, directory / "kubeconfig")
         yield Site(plane, api, account, authority, directory)
 

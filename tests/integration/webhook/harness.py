@@ -1,6 +1,6 @@
 """Replicas of `headwater webhook` as processes, and an API server that asks them.
 
-The account, the roles and the configurations are those of deploy/webhook/. What a Service
+The account, the roles and the configurations are those of the chart. What a Service
 would do is done by a balancer of TCP connections on the loopback, for there is no node.
 """
 
@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
-from ruamel.yaml import YAML
 
 from tests.cluster.control_plane import Cluster
 from tests.cluster.waiting import wait_until
-from tests.integration.controller.harness import ROOT, Api
+from tests.integration.controller.harness import Api
+from tests.integration.deployed import WEBHOOKS, deployed
 from tests.integration.webhook.authority import Authority, Pair
 
 PATIENCE: Final = 30.0
@@ -200,8 +200,8 @@ class Site:
         return Replica(self.account.kubeconfig, pair, log, *arguments)
 
     def ask(self, port: int, **changes: Any) -> None:
-        """Point the configurations of deploy/webhook/ to a port of this machine."""
-        for body in deployed("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
+        """Point the chart's configurations to a port of this machine."""
+        for body in deployed(*WEBHOOKS):
             (webhook,) = body["webhooks"]
             service = webhook["clientConfig"].pop("service")
             webhook["clientConfig"] = {
@@ -212,12 +212,6 @@ class Site:
             self.cluster.kubectl(
                 *("apply", "--server-side", "--force-conflicts", "-f", "-"), input=json.dumps(body)
             )
-
-
-def deployed(*kinds: str) -> list[dict[str, Any]]:
-    """Objects of deploy/webhook/."""
-    documents = YAML(typ="safe").load_all((ROOT / "deploy/webhook/webhook.yaml").read_text())
-    return [document for document in documents if document["kind"] in kinds]
 
 
 def as_account(cluster: Cluster, kubeconfig: Path, account: str = ACCOUNT) -> Cluster:

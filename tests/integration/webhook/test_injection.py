@@ -156,6 +156,18 @@ def test_a_prefix_that_is_for_others_refuses_the_pod(place: Place) -> None:
     assert place.create(body())["spec"]["initContainers"]
 
 
+def test_a_dedicated_prefix_is_for_those_it_names(place: Place) -> None:
+    """A label that the namespace gave itself does not let its pods in."""
+    consumers = {"isolation": "Dedicated", "namespaces": ["somebody-else"]}
+    place.team.publish(name="alone", consumers=consumers)
+    place.annotate(prefixes=f"{place.team.namespace}/alone")
+    with pytest.raises(ApiError, match=r"not_selected.* it is Dedicated to the names") as caught:
+        place.create(body())
+    assert caught.value.status == 403
+    place.team.edit({"consumers": {"namespaces": [place.namespace]}}, "alone")
+    assert place.create(body())["spec"]["initContainers"]
+
+
 def test_what_is_observed_is_skipped_and_told(place: Place) -> None:
     """The pod runs; its annotation, an Event and a warning say that it is on its own."""
     place.observe()

@@ -96,6 +96,35 @@ def test_an_author_may_silence_a_rule(site: Site, team: Team) -> None:
     assert "today" not in apply(site, body)
 
 
+TENANT = {"system": [{"text": "Be kind to Acme.\n"}]}
+
+
+def test_what_names_a_tenant_is_refused(site: Site, team: Team) -> None:
+    """Whatever an annotation ignores, and also where the expression alone is new."""
+    body = manifest(team.namespace, source=TENANT, tenantPattern=[r"(?i)\bacme\b"])
+    body["metadata"]["annotations"] = {"headwater.dev/lint-ignore": "tenant-name"}
+    words = r'tenant-name: spec.content.system\[0\].text: it names a tenant: "Acme"'
+    with pytest.raises(AssertionError, match=words):
+        apply(site, body)
+    team.publish(source=TENANT)
+    with pytest.raises(ApiError, match=words):
+        team.edit({"tenantPattern": [r"(?i)\bacme\b"]})
+    team.edit({"tenantPattern": [r"(?i)\bumbrella\b"]})
+
+
+def test_the_way_back_does_not_lead_to_a_tenant(site: Site, team: Team) -> None:
+    """The controller would not serve it, so it is not admitted."""
+    team.publish()
+    body = manifest(team.namespace, version="v0", source=TENANT, tenantPattern=["Acme"])
+    status = {"status": {"published": [{"version": "v0", "digest": body["spec"]["digest"]}]}}
+    team.api.patch(PROMPT_PREFIX, team.namespace, "house", status, subresource="/status")
+    with pytest.raises(AssertionError, match="tenant-name"):
+        apply(site, body)
+    del body["spec"]["tenantPattern"]
+    apply(site, body)
+    assert team.prefix()["spec"]["version"] == "v0"
+
+
 def test_the_way_back_does_not_depend_on_rules(site: Site, team: Team) -> None:
     """What was published once is warned of, and who pauses is not asked about content."""
     team.publish()
@@ -158,14 +187,22 @@ def test_what_leaves_the_spec_alone_is_not_asked_about(
 
 
 def test_who_asked_stands_in_the_log(site: Site, team: Team, replica: Replica) -> None:
-    """One line an admission: user, prefix, version, digest, verdict."""
+    """One line a change: user, verbs, prefix, version, digest; the approval and the pause, too."""
     digest = team.publish()
+    team.edit({"rollout": {"approvedDigest": str(digest)}})
+    team.edit({"suspend": True})
+    with pytest.raises(ApiError):
+        team.edit({"digest": WRONG, "version": "v2"})
     lines = [json.loads(line) for line in replica.said().splitlines()]
-    (line,) = [
-        line
-        for line in lines
-        if line.get("prefix") == f"{team.namespace}/house" and not line["dry_run"]
-    ]
-    assert line["event"] == "a prefix was admitted"
-    assert (line["user"], line["version"]) == ("headwater-test-admin", "v1")
-    assert line["digest"] == digest
+    found = [line for line in lines if line.get("prefix") == f"{team.namespace}/house"]
+    assert [(line["event"], line["verbs"]) for line in found] == [
+        ("a prefix was admitted", ["publish"]),
+        ("a prefix was admitted", ["approve"]),
+        ("a prefix was admitted", ["steer"]),
+        ("a prefix was refused", ["publish"]),
+    ], "and no dry run"
+    assert {line["user"] for line in found} == {"headwater-test-admin"}
+    assert [line["version"] for line in found] == ["v1", "v1", "v1", "v2"]
+    assert [line["digest"] for line in found] == [digest, digest, digest, WRONG]
+    assert found[1]["approved_digest"] == digest
+    assert len({line["request"] for line in found}) == len(found)

@@ -99,6 +99,7 @@ HISTORY: Final[list[dict[str, Any]]] = [
         "digest": DIGESTS["v1"],
         "event": "FirstVersion",
         "reason": "v1 is served to everyone: the first version",
+        "by": "kubectl",
         "at": "2026-11-18T11:00:00Z",
     },
     {

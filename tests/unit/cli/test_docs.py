@@ -6,7 +6,7 @@ import click
 import pytest
 
 from headwater.cli import main
-from tests.unit.cli import test_diff, test_get, test_history, test_why
+from tests.unit.cli import test_consumers, test_diff, test_get, test_history, test_why
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
 
@@ -19,8 +19,9 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
         test_why.A_CANARY,
         test_history.AT_80,
         test_diff.ONE_TEXT,
+        test_consumers.AT_120,
     ],
-    ids=["get", "get of what went back", "why", "history", "diff"],
+    ids=["get", "get of what went back", "why", "history", "diff", "consumers"],
 )
 def test_the_output_is_real(output: str) -> None:
     """To the letter: the same texts that the commands' own tests compare with."""

@@ -16,7 +16,8 @@ AGE   VERSION   DIGEST         EVENT               REASON
 20m   v2        97143cb605c3   WeightRaised        10%: the first step
 20m   v2        97143cb605c3   CanaryStarted       v2 is tried
 3d    v1        e5062fb7a683   FirstVersion        v1 is served to everyone: the
-                                                   first version
+                                                   first version (asked for by
+                                                   kubectl)
 """
 AT_120 = """\
 AGE   VERSION   DIGEST         EVENT               REASON
@@ -24,14 +25,14 @@ AGE   VERSION   DIGEST         EVENT               REASON
                                                    that is below the floor of 90%, with 99% confidence
 20m   v2        97143cb605c3   WeightRaised        10%: the first step
 20m   v2        97143cb605c3   CanaryStarted       v2 is tried
-3d    v1        e5062fb7a683   FirstVersion        v1 is served to everyone: the first version
+3d    v1        e5062fb7a683   FirstVersion        v1 is served to everyone: the first version (asked for by kubectl)
 """
 WIDE = """\
 AGE   TIME                   VERSION   DIGEST                                                                    EVENT               REASON
 10m   2026-11-21 11:50:00Z   v2        sha256:97143cb605c3e7cfde50376bb297a24d50e97ae1947002cc38f17c9c2f3197d0   HitRateBelowFloor   on claude-opus-4-8 3 of 60 eligible requests read the cache (5%); that is below the floor of 90%, with 99% confidence
 20m   2026-11-21 11:40:00Z   v2        sha256:97143cb605c3e7cfde50376bb297a24d50e97ae1947002cc38f17c9c2f3197d0   WeightRaised        10%: the first step
 20m   2026-11-21 11:40:00Z   v2        sha256:97143cb605c3e7cfde50376bb297a24d50e97ae1947002cc38f17c9c2f3197d0   CanaryStarted       v2 is tried
-3d    2026-11-18 11:00:00Z   v1        sha256:e5062fb7a68303208e16636c06ad197e3f6838b35d9e82cf4223d0f06aade140   FirstVersion        v1 is served to everyone: the first version
+3d    2026-11-18 11:00:00Z   v1        sha256:e5062fb7a68303208e16636c06ad197e3f6838b35d9e82cf4223d0f06aade140   FirstVersion        v1 is served to everyone: the first version (asked for by kubectl)
 """
 
 

@@ -274,13 +274,25 @@ def test_a_secret_stands_in_no_report() -> None:
         assert "FODNN7QWERTYU" not in done.output
 
 
+def test_tenants_are_known_from_the_manifest() -> None:
+    """What an author runs says what the webhook and the controller will; options add to it."""
+    declared = "  tenantPattern: ['(?i)\\bacme\\b']\n"
+    given = system("Be kind to Acme and to Umbrella.") + declared
+    assert found("-f", "-", given=given)["tenant-name"]["excerpt"] == "Acme"
+    both = found("-f", "-", "--tenant", "Umbrella", given=given)["tenant-name"]
+    assert "(2 times in this text" in both["message"]
+    done = run("-f", "-", given=system("Be brief.") + "  tenantPattern: ['(']\n")
+    assert done.exit_code == 2
+    assert "'(' is no regular expression" in done.stderr
+
+
 def test_the_example_and_what_the_document_shows_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the letter; the prompt as a contract has nothing left to say about."""
     monkeypatch.chdir(EXAMPLES)
-    done = run("-f", "before/release-helper.yaml", "--tenant", r"(?i)\bacme\b")
+    done = run("-f", "before/release-helper.yaml")
     assert done.exit_code == 1
     assert f"\n{done.stdout}```\n" in DOCUMENT
-    after = run("-f", "after", "--tenant", r"(?i)\bacme\b", "--previous", "before")
+    after = run("-f", "after", "--previous", "before")
     assert (after.exit_code, after.stdout) == (0, "Nothing found.\n")
 
 

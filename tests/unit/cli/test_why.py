@@ -43,7 +43,8 @@ Not as it should be
 The last decisions
   20m ago, v2, WeightRaised: 10%: the first step
   20m ago, v2, CanaryStarted: v2 is tried
-  3d ago, v1, FirstVersion: v1 is served to everyone: the first version
+  3d ago, v1, FirstVersion: v1 is served to everyone: the first version (asked
+  for by kubectl)
 """
 WENT_BACK = """\
 help-desk is RolledBack: v2 went back
@@ -59,7 +60,8 @@ The last decisions
   read the cache (5%); that is below the floor of 90%, with 99% confidence
   20m ago, v2, WeightRaised: 10%: the first step
   20m ago, v2, CanaryStarted: v2 is tried
-  3d ago, v1, FirstVersion: v1 is served to everyone: the first version
+  3d ago, v1, FirstVersion: v1 is served to everyone: the first version (asked
+  for by kubectl)
 """
 NOTHING = """\
 help-desk is Stable: v1 is stable
@@ -67,7 +69,8 @@ help-desk is Stable: v1 is stable
 Everyone has v1.
 
 The last decisions
-  3d ago, v1, FirstVersion: v1 is served to everyone: the first version
+  3d ago, v1, FirstVersion: v1 is served to everyone: the first version (asked
+  for by kubectl)
 """
 UNKNOWN = """\
 help-desk is Pending: the controller has not looked at it yet: does it run?

@@ -9,10 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from headwater.contract.assembly import (
-    Lane,
     PreparedContract,
-    Reason,
-    RefusalError,
     Request,
     prepare,
     splice,
@@ -20,7 +17,9 @@ from headwater.contract.assembly import (
 from headwater.contract.content import TTL, canonical_bytes, content
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError
+from headwater.contract.lane import Lane
 from headwater.contract.markers import MARKER_LIMIT
+from headwater.contract.reasons import Reason, RefusalError
 
 MODEL = "claude-opus-4-8"
 MODELS = (MODEL, "claude-haiku-5-5")

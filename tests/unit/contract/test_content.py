@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.contract.content import canonical_bytes, content, digest_of
+from headwater.contract.content import canonical_bytes, content, content_of, digest_of
 from headwater.contract.digest import Digest
 from headwater.contract.errors import ContentError, DigestError
 
@@ -92,6 +92,14 @@ def test_any_json_in_a_tool_has_canonical_bytes_in_any_key_order(schema: Any) ->
     assert canonical_bytes(content(tools=[tool], system=[], ttl="5m")) == canonical_bytes(
         content(tools=[turned], system=[], ttl="5m")
     )
+
+
+@given(blocks=st.lists(texts))
+def test_canonical_bytes_are_read_as_what_they_were_made_of(blocks: list[str]) -> None:
+    """Whoever has the bytes alone has the content, markers included."""
+    system = [*SYSTEM, *({"text": text} for text in blocks)]
+    declared = content(tools=TOOLS, system=system, ttl="1h")
+    assert content_of(canonical_bytes(declared)) == declared
 
 
 def test_the_authors_content_is_not_changed() -> None:

@@ -49,6 +49,13 @@ class CrashError(BaseException):
     """The process ended: no code of ours catches this."""
 
 
+def _check(kind: Kind, name: str, there: Object | None, version: object) -> None:
+    """A precondition, where there is one."""
+    now = there["metadata"]["resourceVersion"] if there is not None else None
+    if version is not None and str(version) != now:
+        raise ConflictError(409, f"{kind.plural} {name!r} has been modified")
+
+
 @dataclass
 class Server:
     """What stands in the cluster, and everything that ever changed there, for those who watch."""
@@ -102,6 +109,7 @@ class Server:
     def replace(self, kind: Kind, body: Object) -> Object:
         place = self._place_of(kind, body)
         there = self.get(kind, place.namespace, place.name)
+        _check(kind, place.name, there, body["metadata"].get("resourceVersion"))
         self._applied.pop(place, None)
         kept = {
             name: part for name, part in there["metadata"].items() if name not in body["metadata"]
@@ -114,6 +122,7 @@ class Server:
         parts = {part: body.get(part) or {} for part in ("data", "binaryData")}
         fields = {(part, name) for part, values in parts.items() for name in values}
         there = self.find(kind, place.namespace, place.name)
+        _check(kind, place.name, there, body["metadata"].get("resourceVersion"))
         if there is None:
             written = self.create(kind, body)
         else:
@@ -305,10 +314,16 @@ class Connection:
 
         return await self._call(f"finalizers {kind.plural}", write)
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str) -> None:
-        await self._call(
-            f"delete {kind.plural}", lambda: self._server.delete(kind, namespace, name)
-        )
+    async def delete(
+        self, kind: Kind, namespace: str | None, name: str, *, resource_version: int | None = None
+    ) -> None:
+        def remove() -> None:
+            there = self._server.find(kind, namespace, name)
+            if there is not None:
+                _check(kind, name, there, resource_version)
+            self._server.delete(kind, namespace, name)
+
+        await self._call(f"delete {kind.plural}", remove)
 
     async def _call(self, words: str, work: Callable[[], T]) -> T:
         if self.dead:

@@ -9,7 +9,7 @@ import pytest
 from headwater.contract.digest import Digest
 from headwater.contract.route import Revision
 from headwater.controller.conditions import Finding, findings, stamp
-from headwater.controller.store import Resolution
+from headwater.controller.store import Objections, Resolution
 from headwater.providers.models import lookup
 from headwater.providers.tokens import ESTIMATE_MARGIN
 from headwater.resources import PromptPrefix
@@ -116,6 +116,26 @@ def test_verified_content_names_its_digest() -> None:
     finding = conditions()["DigestVerified"]
     assert (finding.status, finding.reason) == ("True", "DigestMatches")
     assert DECLARED.digest in finding.message
+
+
+@pytest.mark.parametrize(
+    ("objections", "status", "reason", "message"),
+    [
+        (None, "Unknown", "ContentNotResolved", "lint has not seen it"),
+        (Objections(), "True", "NothingFound", "no errors and no warnings"),
+        (Objections(0, 2, "[crlf] …"), "False", "WarningsFound", "0 errors, 2 warnings: [crlf] …"),
+        (Objections(1, 0, "[today] …"), "False", "ErrorsFound", "1 errors, 0 warnings: [today] …"),
+    ],
+)
+def test_what_lint_says_is_no_failure(
+    objections: Objections | None, status: str, reason: str, message: str
+) -> None:
+    """It stands beside Ready, which says whether the version is served."""
+    serving_it = serving(DECLARED, phase=Phase.STABLE)
+    found = conditions(serving_it, replace(GOOD, objections=objections))
+    assert (found["Linted"].status, found["Linted"].reason) == (status, reason)
+    assert message in found["Linted"].message
+    assert kstatus(found) == "Current"
 
 
 LOW, HIGH = int(MINIMUM * (1 - ESTIMATE_MARGIN)), int(MINIMUM * (1 + ESTIMATE_MARGIN))

@@ -756,3 +756,16 @@ async def test_what_is_written_rests_on_what_was_read() -> None:
     status = server.get(PROMPT_PREFIX, *HOUSE)["status"]
     assert status["stable"]["version"] == "b"
     assert status["history"][0]["event"] in ("FirstVersion", "Recovered")
+
+
+def test_a_revision_that_is_forgotten_is_no_news() -> None:
+    """An abort shortens the list of revisions; the hit rate is not written again for that."""
+    found = Reconciles()
+    found.begin_a_canary(required=False, steps=({"setWeight": 10}, {"setWeight": 50}))
+    found.break_the_content()
+    found.publish_the_next()
+    found.break_the_content()
+    found.a_call_fails(at=0, crash=True, done=False, late=False)
+    found.go_back_to_stable()
+    found.answer_badly(misses=20)
+    found.teardown()

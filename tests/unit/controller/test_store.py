@@ -19,6 +19,7 @@ from headwater.controller.objects import (
     revision_config_map,
 )
 from headwater.controller.store import Resolution, Store
+from headwater.resources.prefix import Consumers
 from headwater.warmer.report import Report
 from tests.unit.controller.bodies import (
     ONE,
@@ -80,7 +81,8 @@ def test_a_trimmed_prefix_has_no_content() -> None:
     """A thousand prompts do not stay in memory; everything else that is read does."""
     store = Store()
     kept = {"deletionTimestamp": "now", "finalizers": ["headwater.dev/consumers"]}
-    annotations = {"headwater.dev/force-deletion": "true", "example.com/notes": "long"}
+    read = {"headwater.dev/force-deletion": "true", "headwater.dev/lint-ignore": "today"}
+    annotations = {**read, "example.com/notes": "long"}
     added = {"managedFields": [{"manager": "kubectl"}], "annotations": annotations}
     body = stored(prompt_prefix(), 5, **added, **kept)
     store.see_prefix(body | {"status": {"phase": "Stable"}})
@@ -96,9 +98,50 @@ def test_a_trimmed_prefix_has_no_content() -> None:
         "namespace": PREFIX.namespace,
         "uid": "0000",
         "generation": 1,
-        "annotations": {"headwater.dev/force-deletion": "true"},
+        "annotations": read,
         **kept,
     }
+
+
+def test_what_a_resolution_rests_on() -> None:
+    """The spec, and the rules to be ignored: an annotation is no new generation."""
+    store = Store()
+    ignore = {"headwater.dev/lint-ignore": "today"}
+    store.see_prefix(stored(prompt_prefix(), 5))
+    record = store.prefixes[PREFIX]
+    before = record.asks
+    store.see_prefix(stored(prompt_prefix(), 6, annotations={"example.com/notes": "long"}))
+    assert record.asks == before
+    store.see_prefix(stored(prompt_prefix(), 7, annotations=ignore))
+    asked = record.asks
+    assert asked != before
+    record.trim()
+    assert record.asks == asked
+    store.see_prefix(stored(prompt_prefix(), 8, annotations=ignore, generation=2))
+    assert record.asks != asked
+
+
+@pytest.mark.parametrize(
+    ("consumers", "names"),
+    [
+        pytest.param({"namespaceSelector": {}}, {"sales", "help"}, id="all"),
+        pytest.param({"namespaceSelector": {"matchLabels": {"a": "b"}}}, {"sales"}, id="selected"),
+        pytest.param({"namespaces": ["help", "ending", "unborn"]}, {"help"}, id="named"),
+        pytest.param(
+            {"namespaceSelector": {"matchLabels": {"a": "b"}}, "namespaces": ["help"]},
+            {"sales", "help"},
+            id="either",
+        ),
+    ],
+)
+def test_the_namespaces_of_a_prefix(consumers: Object, names: set[str]) -> None:
+    """Those that are there and stay, by label and by name."""
+    store = Store()
+    store.see_namespace(stored({"metadata": {"name": "sales", "labels": {"a": "b"}}}))
+    store.see_namespace(stored({"metadata": {"name": "help"}}))
+    ending = {"name": "ending", "labels": {"a": "b"}}
+    store.see_namespace(stored({"metadata": ending}, deletionTimestamp="now"))
+    assert store.namespaces_of(Consumers.model_validate(consumers)) == names
 
 
 def test_an_answer_brings_what_others_changed_meanwhile() -> None:

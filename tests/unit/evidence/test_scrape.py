@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from headwater.contract.bundle import Bundle, encode
 from headwater.contract.content import canonical_bytes, content
 from headwater.contract.digest import Digest
+from headwater.contract.reasons import Reason
 from headwater.contract.route import Revision, Route
 from headwater.evidence import scrape as module
 from headwater.evidence.ledger import Sample, Series
@@ -123,6 +124,21 @@ def test_rubbish_is_a_value_error(text: str) -> None:
         parse("pod", text)
 
 
+def test_what_a_sidecar_says_is_bounded() -> None:
+    """It ends up in a status and in Events: no line breaks, no reasons and places of its own."""
+    use = f'{{prefix="p",team="a\\nb{"c" * 100}",reason="%s",at="%s"}}'
+    sample = parse(
+        "pod",
+        "process_start_time_seconds 1\n"
+        f"headwater_off_contract_timestamp_seconds{use % ('own_tools', 'tools[1] kubectl')} 5\n"
+        f"headwater_contract_violations_total{use % ('of_its_own', '')} 7\n",
+    )
+    found = sample.uses["p"]
+    assert found.served.team == "ab" + "c" * 61
+    assert set(found.breaks) == {Reason.OWN_TOOLS}
+    assert found.breaks[Reason.OWN_TOOLS].place == ""
+
+
 def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
     """The names and labels of both sides agree, on the sidecar's real exposition."""
     canonical = canonical_bytes(content(tools=[], system=[{"text": "Be brief."}], ttl="5m"))
@@ -140,7 +156,7 @@ def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     bundles = BundleFollower(tmp_path)
     bundles.poll()
-    identity = Identity("support", "sales", "chat", "web")
+    identity = Identity("support", "sales", "chat", "web", "6d5f7")
     metrics = Metrics(identity, bundles, Lanes(), time.monotonic)
     for outcome, eligible, times in (
         (Outcome.HIT, True, 5),
@@ -154,6 +170,10 @@ def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
     metrics.used(stable, "claude-opus-5", Usage(1_000, 0, 0, 0, 100))
     metrics.began(stable, "claude-opus-5", 0.25)
     metrics.began(stable, "claude-opus-5", 0.5)
+    before = datetime.now(UTC).replace(microsecond=0)
+    for model in ("claude-opus-5", "another"):
+        metrics.violated(stable, model, Reason.TOOLS_ORDER)
+        metrics.violations.note(Reason.TOOLS_ORDER, "tools[3]", time.monotonic())
 
     sample = parse("pod", metrics.exposition().decode())
 
@@ -162,6 +182,13 @@ def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
     assert facts is not None
     price = cost(Usage(1_000, 0, 0, 0, 100), facts)
     assert price is not None
+    use = sample.uses["help-desk"]
+    assert (use.served, use.epoch) == (("sales", "chat", "web", "6d5f7"), 1)
+    broke = use.breaks[Reason.TOOLS_ORDER]
+    assert (broke.count, broke.place) == (2, "tools[3]")
+    assert broke.at is not None
+    # It is read to the nearest second.
+    assert before <= broke.at <= datetime.now(UTC) + timedelta(seconds=1)
     assert sample.counts == {
         series: Counts(
             hits=5,

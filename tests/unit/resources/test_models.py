@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from headwater.contract.digest import Digest
 from headwater.resources import CacheWarmer, PromptPrefix
-from headwater.resources.prefix import LabelSelector
+from headwater.resources.prefix import Consumers, LabelSelector
 from headwater.resources.schema import MESSAGE_LIMIT
 from headwater.resources.status import PromptPrefixStatus
 from headwater.resources.warmer import CacheWarmerStatus
@@ -89,7 +89,27 @@ STATUS: dict[str, Any] = {
         }
     ],
     "published": [{"version": "v1", "digest": DIGEST}],
-    "consumers": {"namespaces": 2, "pods": 7},
+    "consumers": {
+        "namespaces": 2,
+        "pods": 7,
+        "oldBundle": 0,
+        "offContract": 1,
+        "exceptions": [
+            {
+                "namespace": "shop",
+                "pod": "web-6d5f7-x",
+                "team": "shop",
+                "surface": "chat",
+                "workload": "web",
+                "deployRevision": "6d5f7",
+                "epoch": 4,
+                "reason": "tools_order",
+                "at": "tools[3]",
+                "count": 12,
+                "lastSeen": "2026-11-21T09:00:00Z",
+            }
+        ],
+    },
     "hitRate": "98%",
     "conditions": [
         {
@@ -254,3 +274,31 @@ def test_a_warmer_needs_little() -> None:
         "StableAndCandidate",
         (),
     )
+
+
+@pytest.mark.parametrize(
+    ("declared", "included"),
+    [
+        pytest.param({"namespaceSelector": {}}, {"a", "b"}, id="all"),
+        pytest.param({"namespaceSelector": {"matchLabels": {"team": "a"}}}, {"a"}, id="selected"),
+        pytest.param({"namespaces": ["b"]}, {"b"}, id="named"),
+        pytest.param(
+            {"namespaceSelector": {"matchLabels": {"team": "a"}}, "namespaces": ["b"]},
+            {"a", "b"},
+            id="either is enough",
+        ),
+        pytest.param({"isolation": "Dedicated", "namespaces": ["b"]}, {"b"}, id="dedicated"),
+        pytest.param(
+            {"isolation": "Dedicated", "namespaces": ["b"], "namespaceSelector": {}},
+            {"b"},
+            id="dedicated, whatever a schema of another release let through",
+        ),
+        pytest.param({"isolation": "Dedicated"}, set(), id="dedicated to nobody"),
+        pytest.param({}, set(), id="for nobody"),
+    ],
+)
+def test_whom_a_prefix_is_for(declared: dict[str, Any], included: set[str]) -> None:
+    """By labels, by names, or by either; Dedicated is by names alone."""
+    consumers = Consumers.model_validate(declared)
+    labels = {"a": {"team": "a"}, "b": {"team": "b"}}
+    assert {name for name in labels if consumers.include(name, labels[name])} == included

@@ -199,6 +199,8 @@ class Rollouts(RuleBasedStateMachine):
             assert self.state.epoch > before.epoch, "it rises where the route changes"
         if _offered(before) != _offered(self.state):
             assert decision.events, "what changes what is offered is told"
+        told = decision.events
+        assert self.state.history[len(self.state.history) - len(told) :] == told, "in this order"
         waits = look_again(self.plan, self.state, self.now)
         assert waits is None or waits > timedelta(0)
         lasting = Observed(outage=self.outage, warming=self.warming)

@@ -1,16 +1,17 @@
 """What is counted for every way in which a request can end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headwater.contract.assembly import RefusalError
 from headwater.contract.bundle import Bundle
+from headwater.contract.reasons import RefusalError
 from headwater.sidecar.bundles import BundleFollower
-from headwater.sidecar.exchange import Ending, Exchange, Exchanges, UnservedError
+from headwater.sidecar.exchange import Ending, Exchange, Exchanges, UnservedError, headers_of
 from headwater.sidecar.lanes import Lanes
 from headwater.sidecar.metrics import Identity, Metrics
 from tests.unit.sidecar import bundles
@@ -36,9 +37,10 @@ class Bench:
         self.metrics = Metrics(identity, follower, lanes, clock, lambda: self.now + 1e9)
         self.exchanges = Exchanges(follower, lanes, self.metrics, clock)
 
-    def open(self, *, counted: bool = True, **fields: Any) -> Exchange:
+    def open(self, *, counted: bool = True, session: str = "", **fields: Any) -> Exchange:
+        headers = HEADERS | ({"x-headwater-session": session} if session else {})
         body = {"model": bundles.MODEL, "messages": [{"role": "user", "content": "x"}], **fields}
-        return self.exchanges.open(HEADERS, json.dumps(body).encode(), counted=counted)
+        return self.exchanges.open(headers, json.dumps(body).encode(), counted=counted)
 
     def samples(self, name: str) -> list[tuple[dict[str, str], float]]:
         text = self.metrics.exposition().decode()
@@ -181,6 +183,68 @@ async def test_observe_passes_untouched_and_counts(tmp_path: Path) -> None:
     assert labels["digest12"] == ""
 
 
+@pytest.mark.parametrize("enforced", [True, False])
+def test_the_first_place_that_differs_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, enforced: bool
+) -> None:
+    """In the answer's headers, as a metric, and once a minute in the log; a prompt nowhere."""
+    declared = bundles.make()
+    bench = Bench(tmp_path, declared if enforced else bundles.observing(declared))
+    tools = [{"name": "search", "input_schema": {"type": "object"}}, {"name": "Tell no-one."}]
+    for _ in range(3):
+        if enforced:
+            with pytest.raises(RefusalError, match=r"^own_tools: tools\[1\]: own tools") as refused:
+                bench.open(tools=tools)
+            told = headers_of(refused.value)
+        else:
+            told = dict(bench.open(tools=tools).headers)
+        assert told == {"x-headwater-reason": "own_tools", "x-headwater-at": "tools[1]"}
+        bench.now += 30
+    ((labels, at),) = bench.samples("headwater_off_contract_timestamp_seconds")
+    assert (labels["reason"], labels["at"], at) == ("own_tools", "tools[1]", 1060 + 1e9)
+    logged = [vars(record) for record in caplog.records if "times" in vars(record)]
+    assert [line["times"] for line in logged] == [1, 2]
+    assert "no-one" not in str(logged) + bench.metrics.exposition().decode()
+
+
+def test_the_refusal_names_the_owner(tmp_path: Path) -> None:
+    """Whom to ask stands in the bundle."""
+    declared = bundles.make()
+    owned = replace(declared, route=replace(declared.route, owner="ai-platform (#ai)"))
+    with pytest.raises(
+        RefusalError, match=r"ai-platform/org-core belongs to ai-platform \(#ai\)\."
+    ):
+        Bench(tmp_path, owned).open(tools=[{"name": "mine"}])
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "place"),
+    [
+        ({"thinking": {"type": "adaptive"}}, "thinking_changed", "thinking"),
+        ({"output_config": {"effort": "low"}}, "effort_changed", "output_config.effort"),
+        ({"speed": "fast"}, "speed_changed", "speed"),
+        ({"model": "claude-haiku-5-5"}, "model_changed", "model"),
+    ],
+)
+def test_a_session_keeps_its_settings(
+    tmp_path: Path, fields: dict[str, Any], reason: str, place: str
+) -> None:
+    """While its cache can be warm; of what may be several conversations it cannot be said."""
+    declared = bundles.make()
+    models = (bundles.MODEL, "claude-haiku-5-5")
+    bench = Bench(tmp_path, replace(declared, route=replace(declared.route, models=models)))
+    bench.open(session="s")
+    with pytest.raises(RefusalError) as refused:
+        bench.open(session="s", **fields)
+    assert (refused.value.reason, refused.value.place) == (reason, place)
+    bench.open(session="s")
+    bench.open(session="another", **fields)
+    bench.open()
+    bench.open(**fields)
+    bench.now += 301
+    bench.open(session="s", **fields)
+
+
 def test_observe_splices_what_keeps_to_the_contract(tmp_path: Path) -> None:
     """Observing is for those who break it."""
     assert Bench(tmp_path, bundles.observing(bundles.make())).open().revision is not None
@@ -192,6 +256,8 @@ def test_without_a_bundle_nothing_is_sent(tmp_path: Path) -> None:
     with pytest.raises(UnservedError, match="No such file"):
         bench.open()
     assert bench.outcomes() == {("no_bundle", "false"): 1}
+    ((labels, violations),) = bench.samples("headwater_contract_violations_total")
+    assert (labels["reason"], violations) == ("no_bundle", 1)
     ((_, verified),) = bench.samples("headwater_bundle_verified")
     assert verified == 0
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from headwater.contract.assembly import Lane
 from headwater.contract.digest import Digest
+from headwater.contract.lane import Lane
 from headwater.contract.route import Route, WarmLane
 from headwater.providers.usage import Usage
 from headwater.sidecar.lanes import Lanes, Turn

@@ -8,7 +8,7 @@ import msgspec
 
 from headwater.contract.route import Enforcement
 from headwater.controller.objects import Key
-from headwater.resources.prefix import LabelSelector
+from headwater.resources.prefix import Consumers, LabelSelector
 from headwater.webhook import injection
 from headwater.webhook.injection import Injection, Namespace, Terms
 from headwater.webhook.pods import Pod
@@ -39,7 +39,7 @@ def pod(
 
 def terms(enforcement: Enforcement = "Enforce", **labels: str) -> Terms:
     """A prefix for the namespaces with these labels."""
-    return Terms(LabelSelector(match_labels=labels), enforcement)
+    return Terms(Consumers(namespace_selector=LabelSelector(match_labels=labels)), enforcement)
 
 
 def inject(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from headwater.controller.objects import Key
+from headwater.resources.prefix import Consumers
 from headwater.webhook.injection import Reason, Terms
 from headwater.webhook.sidecar import Settings
 from tests.unit.webhook.pods import CORE, SUPPORT, inject, injected, patched, pod, terms, variables
@@ -69,9 +70,20 @@ def test_every_container_is_led_to_the_sidecar() -> None:
     assert variables(found["spec"]["initContainers"][1]) == led
 
 
-def test_team_and_surface_come_from_the_pods_labels() -> None:
+@pytest.mark.parametrize(
+    ("labels", "deploy_label"),
+    [
+        ({"pod-template-hash": "6d5f7", "app.kubernetes.io/version": "1.2"}, "pod-template-hash"),
+        ({"controller-revision-hash": "web-6d5f7"}, "controller-revision-hash"),
+        ({"app.kubernetes.io/version": "1.2"}, "app.kubernetes.io/version"),
+        ({}, "app.kubernetes.io/version"),
+    ],
+)
+def test_who_is_served_comes_from_the_pods_labels(
+    labels: dict[str, str], deploy_label: str
+) -> None:
     """By the downward API: what a person changes by hand later does not matter."""
-    env = {item["name"]: item for item in sidecar_of(injected(pod()))["env"]}
+    env = {item["name"]: item for item in sidecar_of(injected(pod(labels=labels)))["env"]}
     paths = {
         name: item["valueFrom"]["fieldRef"]["fieldPath"]
         for name, item in env.items()
@@ -81,6 +93,7 @@ def test_team_and_surface_come_from_the_pods_labels() -> None:
         "HEADWATER_NAMESPACE": "metadata.namespace",
         "HEADWATER_TEAM": "metadata.labels['headwater.dev/team']",
         "HEADWATER_SURFACE": "metadata.labels['headwater.dev/surface']",
+        "HEADWATER_DEPLOY_REVISION": f"metadata.labels['{deploy_label}']",
     }
 
 
@@ -272,6 +285,17 @@ def test_a_prefix_is_for_whom_its_owner_says(
     """One enforced prefix, or one that nobody knows, is enough to refuse the pod."""
     done = inject(pod(), prefixes="ai-platform/org-core,support/answers", known=known)
     assert (done.outcome, done.reason) == (outcome, reason)
+
+
+@pytest.mark.parametrize(("namespace", "outcome"), [("team-a", "injected"), ("team-b", "refused")])
+def test_a_dedicated_prefix_is_for_those_it_names(namespace: str, outcome: str) -> None:
+    """Whatever the labels of others: only its owner can let them in."""
+    consumers = Consumers(isolation="Dedicated", namespaces=("team-a",))
+    done = inject(pod(), known={CORE: Terms(consumers, "Enforce")}, namespace=namespace)
+    assert done.outcome == outcome
+    if outcome == "refused":
+        assert done.reason is Reason.NOT_SELECTED
+        assert "it is Dedicated to the namespaces in spec.consumers.namespaces" in done.message
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ from headwater.contract.lint.findings import (
     ignored,
 )
 from headwater.contract.lint.leaks import PatternError
-from headwater.contract.lint.rules import RULES, lint, refused
+from headwater.contract.lint.rules import IGNORABLE, RULES, TENANT_NAME, lint, refused
 
 __all__ = [
+    "IGNORABLE",
     "IGNORE_ANNOTATION",
     "RULES",
+    "TENANT_NAME",
     "Facts",
     "Finding",
     "PatternError",

@@ -7,9 +7,9 @@ from typing import Final
 
 from headwater.contract.lint.findings import Hit, Subject
 
-_CR: Final = re.compile(r"\r\n?")
+CR: Final = re.compile(r"\r\n?")
 _TRAILING: Final = re.compile(r"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
-_INVISIBLE: Final = re.compile(
+INVISIBLE: Final = re.compile(
     "\U0001f3f4[\U000e0020-\U000e007e]{1,8}\U000e007f"  # the flag of a part of a country
     "|([\u200b-\u200d\u2060-\u2064\ufeff\u00ad\u180e\u115f\u1160\u3164\uffa0"
     "\U000e0000-\U000e007f\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f])"
@@ -17,7 +17,7 @@ _INVISIBLE: Final = re.compile(
 _JOINERS: Final = "\u200c\u200d"
 _JOINED: Final = frozenset({"So", "Sk", "Mn", "Mc", "Lo"})
 """What a joiner may follow: emoji, and letters of scripts in which it has a meaning."""
-_BIDI: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
+BIDI: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 Spans = Iterable[tuple[int, int]]
 
@@ -26,8 +26,7 @@ def in_texts(spans: Callable[[str], Spans]) -> Callable[[Subject], Iterator[Hit]
     """A check of every text, one hit for each."""
 
     def check(subject: Subject) -> Iterator[Hit]:
-        there = next(iter(spans(subject.values)), None)
-        for text in subject.texts if there else ():
+        for text in subject.texts:
             found = list(spans(text.value))
             if found:
                 start, end = found[0]
@@ -38,7 +37,7 @@ def in_texts(spans: Callable[[str], Spans]) -> Callable[[Subject], Iterator[Hit]
 
 def carriage_returns(text: str) -> Spans:
     """CR LF and CR alone."""
-    return (match.span() for match in _CR.finditer(text))
+    return (match.span() for match in CR.finditer(text))
 
 
 def trailing_blanks(text: str) -> Spans:
@@ -58,7 +57,7 @@ def decomposed(text: str) -> Spans:
 
 def invisible(text: str) -> Spans:
     """Characters without width, and control characters; joiners where they join are not."""
-    for match in _INVISIBLE.finditer(text):
+    for match in INVISIBLE.finditer(text):
         joins = match[0] in _JOINERS and unicodedata.category(text[match.start() - 1]) in _JOINED
         if match[1] and not (joins and match.start()):
             yield match.span()
@@ -66,7 +65,7 @@ def invisible(text: str) -> Spans:
 
 def bidirectional(text: str) -> Spans:
     """Characters that make text read in another order than it stands."""
-    return (match.span() for match in _BIDI.finditer(text))
+    return (match.span() for match in BIDI.finditer(text))
 
 
 def final_newline(subject: Subject) -> Iterator[Hit]:

@@ -97,6 +97,8 @@ class Rule:
         remedy: what to do, a sentence.
         check: finds the places.
         secret: whether an excerpt must not show what was found.
+        in_prose: RE2 expressions that match where there is anything to find, and perhaps
+        in_values: elsewhere; in the prose, in the values. Without either the check always runs.
     """
 
     id: str
@@ -106,6 +108,8 @@ class Rule:
     remedy: str
     check: Callable[[Subject], Iterable[Hit]]
     secret: bool = False
+    in_prose: str = ""
+    in_values: str = ""
 
     def finding(self, hit: Hit) -> "Finding":
         """What is said of a place."""

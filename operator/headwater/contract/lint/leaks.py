@@ -55,11 +55,21 @@ _FURTHER: Final = (
     r"\bAIza[A-Za-z0-9_-]{35}\b",
 )
 """Keys of the providers of models, and forms that the detectors lack or know only by context."""
+FORMS: Final = (
+    *(
+        f"(?i:{form.pattern})" if form.flags & re.IGNORECASE else form.pattern
+        for form in chain.from_iterable(detector.denylist for detector in _DETECTORS)
+    ),
+    *_FURTHER,
+)
+"""What a secret looks like, as RE2 takes it."""
 _STAND_IN: Final = re.compile(
     r"example|placeholder|redacted|change.?me|your|password|passwd|pass@|secret@|x{4}|\*{3}|<|\.\.\.",
     re.IGNORECASE,
 )
 """What documents write in place of a secret."""
+_MEMORY: Final = 1 << 20
+"""Bytes that one expression may take: who writes a larger one is told so."""
 
 
 class PatternError(HeadwaterError):
@@ -93,15 +103,13 @@ def _hit(text: Text, matches: list[Any]) -> Iterator[Hit]:
 
 @functools.cache
 def _patterns() -> tuple[Any, ...]:
-    denied = chain.from_iterable(detector.denylist for detector in _DETECTORS)
-    flagged = (("(?i)" if one.flags & re.IGNORECASE else "") + one.pattern for one in denied)
-    return tuple(map(_compiled, chain(flagged, _FURTHER)))
+    return tuple(map(_compiled, FORMS))
 
 
-@functools.lru_cache(256)
 def _compiled(pattern: str) -> Any:
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = _MEMORY
     try:
         return re2.compile(pattern, options=options)
     except re2.error as error:

@@ -1,5 +1,6 @@
 """The table of the rules, and what applies them."""
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -9,6 +10,7 @@ from headwater.contract.errors import ContentError
 from headwater.contract.lint import caching, characters, leaks, tools, volatile
 from headwater.contract.lint.characters import in_texts
 from headwater.contract.lint.findings import IGNORE_ANNOTATION, Facts, Finding, Hit, Rule, Subject
+from headwater.contract.lint.first_look import FirstLook, loosened
 from headwater.contract.lint.texts import CONTENT, Path
 
 _MISS: Final = "Each new value is a new prefix: nothing is read from the cache, all is written."
@@ -16,10 +18,11 @@ _MOVE: Final = "Move it behind the contract, into the team's system block or the
 
 
 def _unknown(subject: Subject) -> Iterator[Hit]:
-    for name in sorted(subject.facts.ignore - RULES.keys()):
+    for name in sorted(subject.facts.ignore - IGNORABLE):
+        what = "cannot be" if name in RULES else "is no rule"
         yield Hit(
             ("metadata", "annotations", IGNORE_ANNOTATION),
-            f"{name!r} shall be ignored and is no rule",
+            f"{name!r} shall be ignored and {what}",
         )
 
 
@@ -37,6 +40,7 @@ _ALL: Final = (
         _MISS,
         f"{_MOVE}; or tell the model to ask a tool for the date.",
         volatile.today,
+        in_prose=loosened(volatile.TODAY),
     ),
     Rule(
         "timestamp",
@@ -45,6 +49,7 @@ _ALL: Final = (
         _MISS,
         "Leave it out, or write it as an example if it is one (`e.g.` before it).",
         volatile.timestamp,
+        in_prose=loosened(volatile.TIMESTAMP),
     ),
     Rule(
         "random-id",
@@ -53,6 +58,7 @@ _ALL: Final = (
         _MISS,
         "Leave it out, or write it as an example if it is one (`e.g.` before it, or as code).",
         volatile.random_id,
+        in_prose=loosened(volatile.RANDOM),
     ),
     Rule(
         "nonce",
@@ -61,6 +67,7 @@ _ALL: Final = (
         _MISS,
         f"{_MOVE}; for tracing, send it as metadata.",
         volatile.nonce,
+        in_prose=loosened(volatile.NONCE),
     ),
     Rule(
         "counter",
@@ -69,6 +76,7 @@ _ALL: Final = (
         _MISS,
         f"{_MOVE}.",
         volatile.counter,
+        in_prose=loosened(volatile.COUNTER),
     ),
     Rule(
         "placeholder",
@@ -77,6 +85,7 @@ _ALL: Final = (
         "The model reads the braces; once something fills it, each value is a new prefix.",
         f"{_MOVE}; write it as code if the model is meant to see it.",
         volatile.placeholder,
+        in_prose=loosened(volatile.PLACEHOLDER),
     ),
     Rule(
         "format-field",
@@ -85,6 +94,7 @@ _ALL: Final = (
         "The model reads the braces; once something fills it, each value is a new prefix.",
         f"{_MOVE}; write it as code if the model is meant to see it.",
         volatile.format_field,
+        in_prose=loosened(volatile.FORMAT_FIELD),
     ),
     Rule(
         "crlf",
@@ -93,6 +103,7 @@ _ALL: Final = (
         "They are bytes like all others: the next editor that drops them makes another contract.",
         "Save the file with plain newlines (`dos2unix`, or `text eol=lf` in .gitattributes).",
         in_texts(characters.carriage_returns),
+        in_values=loosened(characters.CR),
     ),
     Rule(
         "trailing-blank",
@@ -101,6 +112,7 @@ _ALL: Final = (
         "Nobody sees them, and the next editor that trims them makes another contract.",
         "Remove them; a line break in Markdown can be written as a backslash.",
         in_texts(characters.trailing_blanks),
+        in_values=r"[ \t](?:\r?\n|\z)",
     ),
     Rule(
         "final-newline",
@@ -117,6 +129,7 @@ _ALL: Final = (
         "It looks the same and is another contract; it takes more tokens, too.",
         "Normalise the file to NFC (`uconv -x any-nfc`).",
         in_texts(characters.decomposed),
+        in_values="[^[:ascii:]]",
     ),
     Rule(
         "invisible",
@@ -125,6 +138,7 @@ _ALL: Final = (
         "Pasted text brings them: nobody can review them, and they can hide instructions.",
         "Remove it.",
         in_texts(characters.invisible),
+        in_values=loosened(characters.INVISIBLE),
     ),
     Rule(
         "bidi",
@@ -133,6 +147,7 @@ _ALL: Final = (
         "What a reviewer reads stands in another order than what the model reads.",
         "Remove it: text in right-to-left scripts needs none.",
         in_texts(characters.bidirectional),
+        in_values=loosened(characters.BIDI),
     ),
     Rule(
         "secret",
@@ -142,6 +157,7 @@ _ALL: Final = (
         "Take it out and revoke it: what was committed is known.",
         leaks.secrets,
         secret=True,
+        in_values="|".join(leaks.FORMS),
     ),
     Rule(
         "tenant-name",
@@ -236,6 +252,10 @@ _ALL: Final = (
 RULES: Final = {rule.id: rule for rule in _ALL}
 """Every rule by its id."""
 
+TENANT_NAME: Final = "tenant-name"
+IGNORABLE: Final = RULES.keys() - {"no-contract", TENANT_NAME}
+"""The others say why nothing is published: a tenant's expression is corrected, not ignored."""
+
 
 def lint(content: Content, facts: Facts) -> tuple[Finding, ...]:
     """What the rules object to, in their order.
@@ -244,11 +264,23 @@ def lint(content: Content, facts: Facts) -> tuple[Finding, ...]:
         PatternError: one of `facts.tenants` is no regular expression.
     """
     subject = Subject.of(content, facts)
+    worth = _worth_a_search(subject) - (facts.ignore & IGNORABLE)
     return tuple(
-        rule.finding(hit)
-        for rule in _ALL
-        if rule.id not in facts.ignore
-        for hit in rule.check(subject)
+        rule.finding(hit) for rule in _ALL if rule.id in worth for hit in rule.check(subject)
+    )
+
+
+def _worth_a_search(subject: Subject) -> frozenset[str]:
+    prose, values = _first_looks()
+    looked_for = {rule.id for rule in _ALL if rule.in_prose or rule.in_values}
+    return prose.seen(subject.prose) | values.seen(subject.values) | (RULES.keys() - looked_for)
+
+
+@functools.cache
+def _first_looks() -> tuple[FirstLook, FirstLook]:
+    return (
+        FirstLook({rule.id: rule.in_prose for rule in _ALL if rule.in_prose}),
+        FirstLook({rule.id: rule.in_values for rule in _ALL if rule.in_values}),
     )
 
 

@@ -1,20 +1,15 @@
 """What about tools makes the provider refuse them, or a cache entry unreadable."""
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import jsonschema_rs
-
 from headwater.contract.lint.findings import Hit, Subject
 from headwater.contract.lint.texts import CONTENT, Path
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-_META: Final = jsonschema_rs.Draft202012Validator(
-    {"$ref": "https://json-schema.org/draft/2020-12/schema"}
-)
-"""Knows the draft without asking anybody, whatever `$schema` a schema names."""
 _COMBINATIONS: Final = ("oneOf", "allOf", "anyOf")
 
 
@@ -65,10 +60,20 @@ def _objections(tool: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         yield (*where, *wrong[0]), f"the input_schema is no JSON Schema: {wrong[1]}"
 
 
+@functools.cache
+def _meta() -> Any:
+    """Knows the draft without asking anybody, whatever `$schema` a schema names."""
+    import jsonschema_rs  # noqa: PLC0415 - six megabytes, for those who see tools
+
+    return jsonschema_rs.Draft202012Validator(
+        {"$ref": "https://json-schema.org/draft/2020-12/schema"}
+    )
+
+
 def _first_error(given: Mapping[str, Any]) -> tuple[Path, str] | None:
     try:
         plain = json.loads(json.dumps(given))
-        error = next(_META.iter_errors(plain), None)
+        error = next(_meta().iter_errors(plain), None)
     except (ValueError, TypeError, RecursionError) as trouble:
         return (), str(trouble)
     if error is None:

@@ -15,64 +15,60 @@ _MONTH: Final = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
     r"|sep(?:t(?:ember)?)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
 )
-_DAY: Final = r"\d{1,2}(?:st|nd|rd|th)?\b\.?"
+_DAY: Final = r"[0-9]{1,2}(?:st|nd|rd|th)?\b\.?"
 _DATE: Final = (
-    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
-    rf"|{_DAY}\ (?:of\ )?{_MONTH}|{_MONTH}\ (?:{_DAY}|\d{{4}}\b))"
+    r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}"
+    rf"|{_DAY}\ (?:of\ )?{_MONTH}|{_MONTH}\ (?:{_DAY}|[0-9]{{4}}\b))"
 )
 _MOMENT: Final = (
-    rf"(?:{_DATE}|(?:mon|tues|wednes|thurs|fri|satur|sun)day\b|\d{{1,2}}:\d{{2}}"
-    r"|\d{1,2}\ ?[ap]\.?m\b|20\d{2}\b|\d{10,13}\b)"
+    rf"(?:{_DATE}|(?:mon|tues|wednes|thurs|fri|satur|sun)day\b|[0-9]{{1,2}}:[0-9]{{2}}"
+    r"|[0-9]{1,2}\ ?[ap]\.?m\b|20[0-9]{2}\b|[0-9]{10,13}\b)"
 )
 _OPENING: Final = r"""[\s*_"'(,:]{0,6}(?:the\ )?"""
-_TODAY: Final = re.compile(
-    rf"""
-    \b(?=[acginprst]) (?:
-        today (?:\ is | ,?\ the\ date\ is | \ ?[:=(])
-      | (?:today['\u2019]s | current | present | system)[ _]
-        (?:local\ |system\ |utc\ |server\ )?
-        (?: date(?:[ _]?(?:and[ _]|&\ )?time)? | time(?:stamp)? | day | weekday | month | year)
-        (?:\ \([^()\n]{{1,20}}\))? (?:\ is | \ ?[:=])
-      | now\ is | it\ is\ (?:now|currently) | as\ of\ (?:today|now)
-      | (?:generated|rendered)\ (?:on|at)
-    )
-    {_OPENING}{_MOMENT}
-    | ^[^\w\n\0]{{0,4}}(?:date|date\ and\ time|datetime|timestamp)[ ]?[:=] {_OPENING}{_DATE}
-    """,
-    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+TODAY: Final = re.compile(
+    r"\b(?=[acginprst])(?:"
+    r"today(?: is|,? the date is| ?[:=(])"
+    "|(?:today['\u2019]s|current|present|system)[ _](?:local |system |utc |server )?"
+    r"(?:date(?:[ _]?(?:and[ _]|& )?time)?|time(?:stamp)?|day|weekday|month|year)"
+    r"(?: \([^()\n]{1,20}\))?(?: is| ?[:=])"
+    r"|now is|it is (?:now|currently)|as of (?:today|now)|(?:generated|rendered) (?:on|at)"
+    rf"){_OPENING}{_MOMENT}"
+    rf"|^[^\w\n\0]{{0,4}}(?:date|date and time|datetime|timestamp) ?[:=]{_OPENING}{_DATE}",
+    re.IGNORECASE | re.MULTILINE,
 )
 _SUPPOSED: Final = re.compile(r"\b(?:if|when|whether|unless)\s\Z", re.IGNORECASE)
 # Each of these begins with the characters that it can begin with: that halves the time.
-_TIMESTAMP: Final = re.compile(
+TIMESTAMP: Final = re.compile(
     r"(?=[0-9mtwfseu])(?:"
-    r"\b\d{4}-\d{2}-\d{2}[T ](?!00:00:00)\d{2}:\d{2}:\d{2}"
-    r"(?:[.,]\d{1,9})?(?:Z\b|[+-]\d{2}:?\d{2}\b)?"
-    rf"|\b(?:mon|tue|wed|thu|fri|sat|sun), \d{{1,2}} {_MONTH} \d{{4}} \d{{2}}:\d{{2}}:\d{{2}}"
-    r"|\b(?:timestamp|epoch|unix[ _]time)\b[^\w\n]{1,4}\d{10,13}\b)",
+    r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?!00:00:00)[0-9]{2}:[0-9]{2}:[0-9]{2}"
+    r"(?:[.,][0-9]{1,9})?(?:Z\b|[+-][0-9]{2}:?[0-9]{2}\b)?"
+    rf"|\b(?:mon|tue|wed|thu|fri|sat|sun), [0-9]{{1,2}} {_MONTH} [0-9]{{4}}"
+    r" [0-9]{2}:[0-9]{2}:[0-9]{2}"
+    r"|\b(?:timestamp|epoch|unix[ _]time)\b[^\w\n]{1,4}[0-9]{10,13}\b)",
     re.IGNORECASE,
 )
-_RANDOM: Final = re.compile(
+RANDOM: Final = re.compile(
     r"(?=[0-9a-f])\b(?<!sha256:)"
     r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
     r"|(?=[0-9]*+[a-f])(?=[a-f]*+[0-9])[0-9a-f]{32,128}+)\b",
     re.IGNORECASE,
 )
-_NONCE: Final = re.compile(
+NONCE: Final = re.compile(
     r"(?=[bcdinrst])\b"
     r"(?:(?:request|session|trace|correlation|conversation|invocation|run|build|deploy(?:ment)?"
     r"|thread|render)[ _-]?(?:id|uuid|token|hash)|nonce|cache[ _-]?bust(?:er|ing)?|random[ _-]seed)"
     r"(?: is|[ ]?[:=#])[\s\"'(]{0,3}(?=[A-Za-z_-]{0,40}[0-9])[A-Za-z0-9_-]{4,128}",
     re.IGNORECASE,
 )
-_COUNTER: Final = re.compile(
+COUNTER: Final = re.compile(
     r"(?=[bcdirsv])\b(?:(?:request|build|run|invocation|session|conversation|deployment|visit)"
-    r" ?(?:number|no\.|count(?:er)?|\#)(?: is)? ?[:=\#]? ?|counter ?[:=] ?)\d{1,12}\b",
+    r" ?(?:number|no\.|count(?:er)?|\#)(?: is)? ?[:=\#]? ?|counter ?[:=] ?)[0-9]{1,12}\b",
     re.IGNORECASE,
 )
-_PLACEHOLDER: Final = re.compile(
+PLACEHOLDER: Final = re.compile(
     r"\{\{[^{}\n]{1,200}\}\}|\{%[^{}\n]{1,200}%\}|<%[^%\n]{1,200}%>|\$\{[A-Za-z_][^{}\n]{0,200}\}"
 )
-_FORMAT_FIELD: Final = re.compile(
+FORMAT_FIELD: Final = re.compile(
     r"(?=[{%])(?:(?<![\w/\\$^@{}=.&?\[-])\{[A-Za-z_][A-Za-z0-9_.]{1,60}(?:\[\w{1,40}\])?(?:![rsa])?"
     r"(?::[-+<>^.,%0-9dfsxYmbHMS]{1,16})?\}(?![\w/}])"
     r"|(?<![\w%])%(?:\([A-Za-z_]\w{0,60}\))?[sdr](?!\w))"
@@ -110,44 +106,44 @@ def _is_example_or_linked(prose: str, start: int) -> bool:
 
 def today(subject: Subject) -> Iterator[Hit]:
     """What day or time it is."""
-    return _found(subject, _TODAY, _is_supposed)
+    return _found(subject, TODAY, _is_supposed)
 
 
 def timestamp(subject: Subject) -> Iterator[Hit]:
     """A moment to the second."""
-    return _found(subject, _TIMESTAMP, _is_example)
+    return _found(subject, TIMESTAMP, _is_example)
 
 
 def random_id(subject: Subject) -> Iterator[Hit]:
     """A UUID or a long hexadecimal number; in an address it is where something stays."""
-    return _found(subject, _RANDOM, _is_example_or_linked)
+    return _found(subject, RANDOM, _is_example_or_linked)
 
 
 def nonce(subject: Subject) -> Iterator[Hit]:
     """An identifier with a name that says that it is another one each time."""
-    return _found(subject, _NONCE, _is_example)
+    return _found(subject, NONCE, _is_example)
 
 
 def counter(subject: Subject) -> Iterator[Hit]:
     """A number that counts requests, builds or sessions."""
-    return _found(subject, _COUNTER, _is_example)
+    return _found(subject, COUNTER, _is_example)
 
 
 def placeholder(subject: Subject) -> Iterator[Hit]:
     """What a template engine or a shell would have replaced."""
-    return _found(subject, _PLACEHOLDER)
+    return _found(subject, PLACEHOLDER)
 
 
 def format_field(subject: Subject) -> Iterator[Hit]:
     """What Python's or C's formatting would have replaced."""
-    return _found(subject, _FORMAT_FIELD)
+    return _found(subject, FORMAT_FIELD)
 
 
 def _found(
     subject: Subject, pattern: re.Pattern[str], unless: Callable[[str, int], bool] = _never
 ) -> Iterator[Hit]:
     """A hit for each text; `unless` tells from what stands before a match that it is meant so."""
-    for text in subject.texts if pattern.search(subject.prose) else ():
+    for text in subject.texts:
         matches = [
             match for match in pattern.finditer(text.prose) if not unless(text.prose, match.start())
         ]

@@ -8,7 +8,16 @@ import pytest
 
 from headwater.contract.content import Content, content
 from headwater.contract.errors import ContentError
-from headwater.contract.lint import RULES, Facts, Finding, PatternError, Size, lint, refused
+from headwater.contract.lint import (
+    IGNORABLE,
+    RULES,
+    Facts,
+    Finding,
+    PatternError,
+    Size,
+    lint,
+    refused,
+)
 
 SCHEMA: Final = {"type": "object"}
 
@@ -306,14 +315,24 @@ def test_what_is_left_alone(rule: str, case: Case) -> None:
 
 @pytest.mark.parametrize(("rule", "case"), each(FINDS))
 def test_what_is_ignored_is_not_found(rule: str, case: Case) -> None:
-    """Whatever the rule; what is no contract is not linted at all."""
-    if rule in ("no-contract", "unknown-rule"):
+    """Whatever the rule, but for those that say why nothing is published."""
+    if rule == "unknown-rule":
         return
     facts = Facts(
         case.facts.sizes, case.facts.previous_tools, case.facts.tenants, frozenset({rule})
     )
     silenced = Case(case.text, None, case.tools, case.system, facts)
-    assert rule not in [finding.rule for finding in silenced.findings()]
+    found = [finding.rule for finding in silenced.findings()]
+    assert (rule in found) == (rule not in IGNORABLE)
+
+
+def test_who_ignores_what_cannot_be_is_told() -> None:
+    """Else a tenant's name would seem to be allowed, and would not be served."""
+    (found,) = Case("A.\n", facts=Facts(ignore=frozenset({"tenant-name"}))).findings()
+    assert (found.rule, found.message) == (
+        "unknown-rule",
+        "'tenant-name' shall be ignored and cannot be",
+    )
 
 
 def test_the_place_is_in_bytes() -> None:

@@ -1,0 +1,33 @@
+"""docs/sidecar.md says what the code does."""
+
+import re
+from pathlib import Path
+
+import click
+
+from headwater.cli.sidecar import command
+from headwater.contract.reasons import Reason
+from headwater.sidecar.metrics import Identity, Outcome
+
+DOCS = (Path(__file__).parents[3] / "docs" / "sidecar.md").read_text()
+
+
+def test_every_reason_has_a_row_and_no_other_does() -> None:
+    """With what it means and what to do."""
+    _, rest = DOCS.split("## What it refuses")
+    table = rest.partition("Other answers")[0]
+    assert re.findall(r"^\| `([a-z_]+)` \|.+\|.+\|$", table, re.MULTILINE) == list(Reason)
+
+
+def test_every_outcome_is_named() -> None:
+    """As the metric has them."""
+    assert all(f"`{outcome}`" in DOCS for outcome in Outcome)
+
+
+def test_every_flag_and_label_is_named() -> None:
+    """As `headwater sidecar --help` and the metrics have them."""
+    for option in command.params:
+        assert f"`{option.opts[0]}`" in DOCS
+        assert isinstance(option, click.Option)
+        assert option.envvar is None or f"`{option.envvar}`" in DOCS
+    assert all(f"`{label}`" in DOCS for label in Identity.__dataclass_fields__)
