@@ -19,7 +19,7 @@ import aiohttp
 from bench.cluster import until
 from bench.processes import headwater
 from bench.rows import Row
-from bench.sidecar import _address
+from bench.sidecar import address
 from headwater.contract.bundle import Bundle, encode
 from headwater.contract.content import canonical_bytes, content
 from headwater.contract.digest import Digest
@@ -78,7 +78,7 @@ async def _canary(directory: Path) -> Row:
     with contextlib.ExitStack() as stack:
         silent = ("--latency-base-ms", "5", "--port", "0")
         _start(stack, directory / "simulator.log", "simulator", *silent)
-        upstream = _address(directory / "simulator.log", "listening on ")
+        upstream = address(directory / "simulator.log", "listening on ")
         ports = ("--port", "0", "--metrics-address", "127.0.0.1:0")
         logs = [directory / f"{number}.log" for number in range(_TEAMS)]
         for log in logs:
@@ -88,9 +88,9 @@ async def _canary(directory: Path) -> Row:
             for bundle in _stages():
                 write_atomically(mounted, encode(bundle))
                 for log in logs:
-                    metrics = f"{_address(log, 'metrics on ')}/metrics"
+                    metrics = f"{address(log, 'metrics on ')}/metrics"
                     await until(partial(_follows, session, metrics, bundle.route.epoch), 0.05)
-                teams = (_team(session, _address(log, "listening on "), log.name) for log in logs)
+                teams = (_team(session, address(log, "listening on "), log.name) for log in logs)
                 writes += sum(await asyncio.gather(*teams))
     needed = _TEAMS * len(_MODELS) * len(_VERSIONS)
     return Row("rollout.excess_writes", writes - needed, "writes", "<= 0")

@@ -16,9 +16,18 @@ def headwater(
     *arguments: str, environment: Mapping[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A role of ours as a process; its output goes to `log`."""
+    with started(str(HEADWATER), *arguments, environment=environment, log=log) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def started(
+    *command: str, environment: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose output goes to `log`."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [HEADWATER, *arguments],
+            command,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -35,9 +44,24 @@ def headwater(
                 process.wait()
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used, its threads' too."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_mb(pid: int) -> float:
     """Resident memory of a process in MB (10^6 bytes)."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return _memory_mb(pid, "VmRSS")
+
+
+def peak_mb(pid: int) -> float:
+    """The most that was resident of a process since its start, in MB (10^6 bytes)."""
+    return _memory_mb(pid, "VmHWM")
+
+
+def _memory_mb(pid: int, name: str) -> float:
+    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     if found is None:
         raise RuntimeError(f"process {pid} is gone")
     return int(found[1]) * 1024 / 1e6

@@ -27,7 +27,7 @@ def measure() -> list[Row]:
     with TemporaryDirectory() as name:
         directory = Path(name)
         bundle = directory / "bundle"
-        contract = _write_bundle(bundle)
+        contract = write_bundle(bundle)
         with headwater(
             "simulator",
             "--port",
@@ -39,7 +39,7 @@ def measure() -> list[Row]:
             environment={},
             log=directory / "simulator.log",
         ) as _:
-            upstream = _address(directory / "simulator.log", "listening on ")
+            upstream = address(directory / "simulator.log", "listening on ")
             with headwater(
                 "sidecar",
                 "--bundle",
@@ -53,7 +53,7 @@ def measure() -> list[Row]:
                 environment={},
                 log=directory / "sidecar.log",
             ) as sidecar:
-                proxy = _address(directory / "sidecar.log", "listening on ")
+                proxy = address(directory / "sidecar.log", "listening on ")
                 team = {"system": "You help the billing team."}
                 whole = {"tools": contract["tools"], "system": contract["system"]}
                 # In turn, so that a machine that changes its speed changes both.
@@ -69,7 +69,8 @@ def measure() -> list[Row]:
     ]
 
 
-def _write_bundle(directory: Path) -> dict[str, list[dict[str, object]]]:
+def write_bundle(directory: Path) -> dict[str, list[dict[str, object]]]:
+    """A bundle with a contract of 20 KB; its tools and system."""
     tools = [{"name": "lookup", "description": "Looks it up.", "input_schema": {"type": "object"}}]
     system = [{"text": "Answer in whole sentences, and name your source.\n" * 400}]
     canonical = canonical_bytes(content(tools=tools, system=system, ttl="5m"))
@@ -90,14 +91,14 @@ def _write_bundle(directory: Path) -> dict[str, list[dict[str, object]]]:
     return parsed
 
 
-def _address(log: Path, marker: str) -> str:
+def address(log: Path, marker: str) -> str:
     """The URL that a process prints once it listens."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for line in log.read_text().splitlines() if log.exists() else ():
             if marker in line:
                 return line.split(marker)[1].strip()
-        time.sleep(0.05)
+        time.sleep(0.005)
     raise TimeoutError(f"nothing listens: {log.read_text()}")
 
 

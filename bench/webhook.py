@@ -16,7 +16,7 @@ import msgspec
 from bench.cluster import on_fresh_cluster, until
 from bench.processes import headwater, resident_mb
 from bench.rows import Row
-from bench.sidecar import _address
+from bench.sidecar import address
 from headwater.cluster import NAMESPACE, PROMPT_PREFIX, NotFoundError, Object
 from headwater.cluster.kubernetes import KubernetesCluster
 from headwater.contract.content import content, digest_of
@@ -57,7 +57,7 @@ async def _measure(plane: ControlPlane, client: KubernetesCluster, directory: Pa
         environment=plane.environment,
         log=log,
     ) as process:
-        url = _address(log, "listening on ")
+        url = address(log, "listening on ")
         connector = aiohttp.TCPConnector(ssl=authority, limit=_IN_PARALLEL)
         async with aiohttp.ClientSession(connector=connector) as session:
             injected = await _one_by_one(session, f"{url}/inject", pods)

@@ -318,15 +318,17 @@ async def test_ten_megabytes_of_history(sidecar: Running, upstream: Upstream) ->
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/files"])
-async def test_a_compressed_request_is_unpacked(
+async def test_a_compressed_request_is_unpacked_for_the_contract_alone(
     sidecar: Running, upstream: Upstream, path: str
 ) -> None:
-    """Its body is another one afterwards, so it leaves uncompressed and says so."""
+    """Its body is another one then, and leaves uncompressed; what passes keeps its coding."""
     data = gzip.compress(json.dumps({"model": bundles.MODEL, **HELLO}).encode())
     headers = {"content-encoding": "gzip"}
     async with sidecar.client.post(sidecar.url + path, data=data, headers=headers) as answer:
         assert answer.status == 200
-    assert "content-encoding" not in upstream.requests[0].headers
+    passed = path == "/v1/files"
+    assert ("content-encoding" in upstream.requests[0].headers) == passed
+    # The provider of this test unpacks what says that it is packed.
     assert json.loads(upstream.bodies[0])["model"] == bundles.MODEL
 
 
@@ -352,6 +354,44 @@ async def test_count_tokens_counts_with_the_contract(sidecar: Running, upstream:
     assert counted.input_tokens == 14
     assert len(json.loads(upstream.bodies[0])["system"]) == 2
     assert not sidecar.counted("headwater_requests_total outcome")
+
+
+async def test_each_request_of_a_batch_is_on_the_contract(
+    sidecar: Running, upstream: Upstream
+) -> None:
+    """And one that breaks it refuses the batch, naming the entry."""
+
+    async def accepted(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"id": "msgbatch_1", "type": "message_batch"})
+
+    upstream.handler = accepted
+    good: Any = {"custom_id": "a", "params": {"model": bundles.MODEL, **HELLO}}
+    bad: Any = {"custom_id": "b", "params": {"model": "claude-other", **HELLO}}
+    async with sidecar.sdk() as sdk:
+        batch = await sdk.messages.batches.create(requests=[good, good])
+        assert batch.id == "msgbatch_1"
+        with pytest.raises(anthropic.BadRequestError, match="other_model") as error:
+            await sdk.messages.batches.create(requests=[good, bad])
+    assert error.value.response.headers["x-headwater-at"] == "requests[1].params.model"
+    (body,) = upstream.bodies
+    contract = prepare(bundles.contract("v1"))
+    assert body.count(b'"system":[' + contract.system + b"]") == 2
+    assert not sidecar.counted("headwater_requests_total outcome")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/%6Dessages", "/v1//messages", "/v1/./messages", "/x/../v1/messages", "/v1/messages/"],
+)
+async def test_no_spelling_of_the_path_goes_round_the_contract(
+    sidecar: Running, upstream: Upstream, path: str
+) -> None:
+    """What the provider may read as the same path is the same path here."""
+    url = yarl.URL(sidecar.url + path, encoded=True)
+    body = json.dumps({"model": bundles.MODEL, **HELLO})
+    async with sidecar.client.post(url, data=body) as answer:
+        assert answer.headers["x-headwater-version"] == "v1"
+    assert prepare(bundles.contract("v1")).system in upstream.bodies[0]
 
 
 async def test_everything_else_passes_untouched(sidecar: Running, upstream: Upstream) -> None:

@@ -10,6 +10,7 @@ import click
 from headwater.cli._serving import Address, log_json
 from headwater.sidecar.bundles import BundleFollower
 from headwater.sidecar.metrics import Identity
+from headwater.sidecar.relay.origin import OriginError
 from headwater.sidecar.server import Sidecar, run
 
 
@@ -69,8 +70,6 @@ def command(
     """
     if bool(bundles) == (from_cluster is not None):
         raise click.UsageError("give either --bundle DIR or --from-cluster NAMESPACE/NAME.")
-    if not upstream.startswith(("http://", "https://")):
-        raise click.UsageError(f"--upstream {upstream!r} is no http:// or https:// URL.")
     log_json()
     identity = Identity(namespace, team, surface, workload, deploy_revision)
 
@@ -88,6 +87,8 @@ def command(
             _follow = _import_follow()
             with _follow.mirror_directory() as directory:
                 asyncio.run(_follow.alongside(from_cluster, directory, serve(directory)))
+    except OriginError as error:
+        raise click.UsageError(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot listen: {error.strerror or error}") from error
 

@@ -24,6 +24,7 @@ from headwater.contract.markers import (
     ABSENT,
     MARKER_LIMIT,
     Marker,
+    Message,
     decode_messages,
     kind,
     ttl_of,
@@ -181,41 +182,51 @@ def splice(request: Request, contract: PreparedContract, models: Collection[str]
             " and cache_control as the Messages API takes them.",
             "messages",
         ) from error
-    placed = [
-        *_placed("", contract.tool_ttls),
+    own = [
         *_placed("tools", tool_ttls),
-        *_placed("", contract.system_ttls),
         *_placed("system", system_ttls),
         *_placed("messages", message_ttls),
         *_placed(MARKER_KEY, top_ttls),
     ]
-    own = [marker for marker in placed if marker.place]
-    _check_markers(own, contract.markers)
-    _check_order(placed)
-    replaced = {
-        "tools": _array(contract.tools, tools),
-        "system": _array(contract.system, system),
-    }
-    # A key keeps its place; one that the team did not send goes first.
-    values: dict[str, bytes | msgspec.Raw] = {
-        key: value
-        for key, value in replaced.items()
-        if key not in request.fields and value != b"[]"
-    }
-    values.update(request.fields)
-    values.update({key: value for key, value in replaced.items() if key in values})
+    if own:
+        _check_markers(own, contract.markers)
+        _check_order(
+            [
+                *_placed("", contract.tool_ttls),
+                *_placed("tools", tool_ttls),
+                *_placed("", contract.system_ttls),
+                *own[len(tool_ttls) :],
+            ]
+        )
     parts: list[bytes | memoryview] = []
-    for key, value in values.items():
-        view = value if isinstance(value, bytes) else memoryview(value)
-        parts += (b",", msgspec.json.encode(key), b":", view)
+    # A key keeps its place; one that the team did not send goes first.
+    for key, ours, theirs in (
+        ("tools", contract.tools, tools),
+        ("system", contract.system, system),
+    ):
+        if key not in request.fields and (ours or theirs):
+            _put(parts, key, ours, theirs)
+    for key, value in request.fields.items():
+        if key == "tools":
+            _put(parts, key, contract.tools, tools)
+        elif key == "system":
+            _put(parts, key, contract.system, system)
+        else:
+            parts += (b",", msgspec.json.encode(key), b":", memoryview(value))
     parts[0] = b"{"
     parts.append(b"}")
     return Spliced(parts, own_markers=len(own))
 
 
+def _put(parts: list[bytes | memoryview], key: str, ours: bytes, theirs: bytes) -> None:
+    """An array of the contract's elements and the team's."""
+    between = b"," if ours and theirs else b""
+    parts += (b",", b'"%b":[' % key.encode(), ours, between, theirs, b"]")
+
+
 _FIRST_BYTES: Final = 64 << 10
 """Of the messages, read for the first one."""
-_OPENED: Final = re.compile(rb"\[[ \t\n\r]*(?=\{)")
+_OPENED: Final = re.compile(r"\[[ \t\n\r]*(?=\{)")
 _PYTHON: Final = json.JSONDecoder()
 """It stops where a value ends, as msgspec does not."""
 _NULL: Final = msgspec.Raw(b"null")
@@ -247,6 +258,7 @@ class _Document(msgspec.Struct):
     system: msgspec.Raw
 
 
+_decode_message: Final = msgspec.json.Decoder(Message).decode
 _decode_top: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_tools: Final = msgspec.json.Decoder(list[_Tool]).decode
 _decode_objects: Final = msgspec.json.Decoder(list[dict[str, Any]]).decode
@@ -268,10 +280,6 @@ def _bare(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _placed(place: str, ttls: Iterable[str]) -> list[_Placed]:
     return [_Placed(place, ttl) for ttl in ttls]
-
-
-def _array(contract: bytes, team: bytes) -> bytes:
-    return b"[" + b",".join(part for part in (contract, team) if part) + b"]"
 
 
 def _elements(raw: msgspec.Raw) -> bytes:
@@ -449,20 +457,22 @@ def _first_user_message(messages: msgspec.Raw | None) -> str:
 def _first_content(messages: msgspec.Raw) -> Any | None:
     """The first user message's content; None where there is none.
 
-    Mostly it is at the beginning, and what is behind it is not read.
+    Of a long history mostly its first message alone is read.
 
     Raises:
         msgspec.MsgspecError: it is not of the provider's shape.
     """
-    start = bytes(memoryview(messages)[:_FIRST_BYTES])
-    opened = _OPENED.match(start)
-    if opened is not None:
-        try:
-            first, _ = _PYTHON.raw_decode(start.decode("utf-8", "ignore"), opened.end())
-        except (ValueError, RecursionError):
-            first = None  # longer than that, or no JSON
-        if isinstance(first, dict) and first.get("role") == "user":
-            return first.get("content")
+    if len(memoryview(messages)) > _FIRST_BYTES:
+        start = bytes(memoryview(messages)[:_FIRST_BYTES]).decode("utf-8", "ignore")
+        if opened := _OPENED.match(start):
+            try:
+                _, end = _PYTHON.raw_decode(start, opened.end())
+            except (ValueError, RecursionError):
+                pass  # longer than what was looked at
+            else:
+                first = _decode_message(start[opened.end() : end])
+                if first.role == "user":
+                    return msgspec.json.decode(first.content)
     for message in decode_messages(messages):
         if message.role == "user":
             return msgspec.json.decode(message.content)

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from headwater.providers.models import ModelFacts
+from headwater.providers.models import ModelFacts, Prices
 from headwater.providers.usage import Usage
 
 _PER_MILLION: Final = Decimal("0.000001")
@@ -30,8 +30,11 @@ class Cost(msgspec.Struct, frozen=True):
 def cost(usage: Usage, facts: ModelFacts) -> Cost | None:
     """The cost of one answer; None where the model has no published price."""
     prices = facts.prices_for(usage.prompt)
-    if prices is None:
-        return None
+    return None if prices is None else cost_at(usage, prices)
+
+
+def cost_at(usage: Usage, prices: Prices) -> Cost:
+    """The cost of one answer, or of several together that have the same prices."""
     actual = (
         usage.uncached * prices.input
         + usage.cache_read * prices.read

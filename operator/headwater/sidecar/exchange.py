@@ -4,12 +4,12 @@ Decides and counts; carries nothing. It knows headers as a mapping of lower-case
 answer as a status and chunks, so that whatever speaks HTTP can be put round it.
 """
 
-import enum
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from headwater.contract.assembly import TTL_SECONDS, Request, splice
+from headwater.contract.batch import splice_batch
 from headwater.contract.lane import Lane, check_settings
 from headwater.contract.reasons import Reason, RefusalError
 from headwater.contract.route import Revision, Route, credential_fingerprint
@@ -18,6 +18,7 @@ from headwater.sidecar.bundles import BundleFollower, Served
 from headwater.sidecar.lanes import Lanes, Turn
 from headwater.sidecar.metrics import Metrics, Outcome
 from headwater.sidecar.pinning import Pins
+from headwater.sidecar.relay.plan import Ending
 
 _log: Final = logging.getLogger(__name__)
 
@@ -39,14 +40,6 @@ def headers_of(error: RefusalError) -> dict[str, str]:
     return {"x-headwater-reason": error.reason.value, **place}
 
 
-class Ending(enum.Enum):
-    """How the carrying ended, beyond what the status says."""
-
-    COMPLETE = enum.auto()
-    CUT = enum.auto()
-    ABORTED = enum.auto()
-
-
 class Exchanges:
     """What requests have in common: bundle, pins, lanes, counters."""
 
@@ -64,8 +57,17 @@ class Exchanges:
         self.clock = clock
         self.pins = Pins()
 
-    def open(self, headers: Mapping[str, str], body: bytes, *, counted: bool) -> "Exchange":
-        """Decide what is sent. `counted` is False where no cache is touched (count_tokens).
+    def open(
+        self,
+        headers: Mapping[str, str],
+        body: bytes | bytearray,
+        *,
+        counted: bool,
+        batch: bool = False,
+    ) -> "Exchange":
+        """Decide what is sent. `counted` is False where no answer has a usage to be counted.
+
+        `batch` is for a body that holds many requests, each of a conversation of its own.
 
         Raises:
             UnservedError: no bundle verified; nothing may be sent.
@@ -80,6 +82,8 @@ class Exchanges:
             raise UnservedError(self.bundles.problem or "no bundle was read yet.")
         model = ""
         try:
+            if batch:
+                return self._batch(served, body, headers, arrived=arrived)
             request = Request.read(body)
             model = request.text("model") or ""
             return self._on_contract(served, request, headers, arrived=arrived, counted=counted)
@@ -90,9 +94,33 @@ class Exchanges:
                 if counted:
                     self.metrics.ended(route.stable, model, Outcome.REFUSED, eligible=False)
                 raise _told(error, route) from error
-            exchange = Exchange(self, route, body, model, arrived=arrived, counted=counted)
+            exchange = Exchange(self, route, (body,), model, arrived=arrived, counted=counted)
             exchange.headers = headers_of(error)
             return exchange
+
+    def _batch(
+        self,
+        served: Served,
+        body: bytes | bytearray,
+        headers: Mapping[str, str],
+        *,
+        arrived: float,
+    ) -> "Exchange":
+        route = served.route
+        revisions: set[Revision] = set()
+
+        def spliced(request: Request) -> Sequence[bytes | memoryview]:
+            conversation = request.conversation(headers.get(SESSION_HEADER))
+            ttl = TTL_SECONDS[route.ttl]
+            revision = self.pins.choose(route, conversation, ttl=ttl, now=arrived)
+            revisions.add(revision)
+            return splice(request, served.contracts[revision.digest], route.models).parts
+
+        parts = splice_batch(body, spliced)
+        exchange = Exchange(self, route, parts, "", arrived=arrived, counted=False)
+        if len(revisions) == 1:
+            exchange.headers = _names(*revisions)
+        return exchange
 
     def _note(self, error: RefusalError, route: Route, model: str) -> None:
         """Count it, and say so in the log now and then; never what the request says."""
@@ -134,12 +162,11 @@ class Exchanges:
         if session and counted:
             # Other keys may stand for several conversations, so of those it cannot be said.
             check_settings(self.pins.begun_with(conversation, lane.settings), lane.settings)
-        exchange = Exchange(self, route, spliced.body, lane.model, arrived=arrived, counted=counted)
+        exchange = Exchange(
+            self, route, spliced.parts, lane.model, arrived=arrived, counted=counted
+        )
         exchange.revision = revision
-        exchange.headers = {
-            "x-headwater-version": revision.version,
-            "x-headwater-digest": revision.digest,
-        }
+        exchange.headers = _names(revision)
         exchange.own_markers = spliced.own_markers
         exchange.lane = lane if counted else None
         exchange.ttl = TTL_SECONDS[contract.ttl]
@@ -148,13 +175,13 @@ class Exchanges:
 
 
 class Exchange:
-    """One request: `enter`, send `body`, `began`, `chunk`…, `end`."""
+    """One request: `enter`, send `parts`, `began`, `chunk`…, `end`."""
 
     def __init__(
         self,
         exchanges: Exchanges,
         route: Route,
-        body: bytes,
+        parts: Sequence[bytes | bytearray | memoryview],
         model: str,
         *,
         arrived: float,
@@ -170,13 +197,29 @@ class Exchange:
         self._stream: SseUsageParser | None = None
         self._answer = bytearray()
         self.model = model
-        self.body = body
+        self.parts = parts
         self.revision: Revision | None = None
         self.headers: Mapping[str, str] = {}
         """What the answer's headers say of it."""
         self.lane: Lane | None = None
         self.own_markers = 0
         self.ttl = 0.0
+
+    def enter_now(self) -> bool:
+        """Whether nothing has to be waited for; else `enter`."""
+        if self.lane is None:
+            return True
+        now = self._exchanges.clock()
+        self._turn = self._exchanges.lanes.enter_now(self.lane, self._route, ttl=self.ttl, now=now)
+        return self._turn is not None
+
+    def enter_alone(self) -> None:
+        """Neither wait for another request nor make one wait."""
+        if self.lane is not None:
+            now = self._exchanges.clock()
+            self._turn = self._exchanges.lanes.enter_alone(
+                self.lane, self._route, ttl=self.ttl, now=now
+            )
 
     async def enter(self) -> None:
         """Wait where another request is writing the same cold lane."""
@@ -242,6 +285,11 @@ class Exchange:
         published = self._route.tokens.get(self.revision.digest, {}).get(self.model)
         hit = self._turn.hit(usage, own_markers=self.own_markers, published_tokens=published)
         return Outcome.HIT if hit else Outcome.MISS
+
+
+def _names(revision: Revision) -> Mapping[str, str]:
+    """What an answer's headers say of a request that is on the contract."""
+    return {"x-headwater-version": revision.version, "x-headwater-digest": revision.digest}
 
 
 def _told(error: RefusalError, route: Route) -> RefusalError:

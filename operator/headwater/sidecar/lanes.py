@@ -35,10 +35,13 @@ class _State:
 class Turn:
     """One request's way through its lane."""
 
-    def __init__(self, lane: Lane, state: _State, started: float, *, eligible: bool) -> None:
-        """Made by `Lanes.enter` alone."""
+    def __init__(
+        self, lane: Lane, state: _State, started: float, *, warm: bool, eligible: bool
+    ) -> None:
+        """Made by `Lanes` alone."""
         self.lane = lane
         self.started = started
+        self.warm = warm
         self.eligible = eligible
         self._state = state
         self._leads: asyncio.Future[None] | None = None
@@ -92,25 +95,38 @@ class Lanes:
 
         `clock` gives seconds. The turn starts when the wait is over.
         """
+        deadline = clock() + self._gate_seconds
+        while True:
+            now = clock()
+            turn = self.enter_now(lane, route, ttl=ttl, now=now)
+            if turn is not None:
+                return turn
+            state = self._state(lane)
+            if state.leader is None or now >= deadline:
+                return Turn(lane, state, now, warm=False, eligible=False)
+            await asyncio.wait([state.leader], timeout=deadline - now)
+
+    def enter_now(self, lane: Lane, route: Route, *, ttl: float, now: float) -> Turn | None:
+        """The turn of a request that needs not wait; None where another one writes its lane."""
+        turn = self.enter_alone(lane, route, ttl=ttl, now=now)
+        if turn.warm:
+            return turn
+        if self._state(lane).leader is not None:
+            return None
+        turn.lead()
+        return turn
+
+    def enter_alone(self, lane: Lane, route: Route, *, ttl: float, now: float) -> Turn:
+        """The turn of a request that neither waits for others nor makes them wait."""
         state = self._state(lane)
         kept_warm = lane.plain and any(
             (lane.digest, lane.model, lane.credential) == (kept.digest, kept.model, kept.credential)
             for kept in route.kept_warm
         )
-        deadline = clock() + self._gate_seconds
-        while True:
-            now = clock()
-            age = None if state.used is None else now - state.used
-            if kept_warm or (age is not None and age <= ttl):
-                eligible = kept_warm or (age is not None and age <= ttl - MARGIN)
-                return Turn(lane, state, now, eligible=eligible)
-            turn = Turn(lane, state, now, eligible=False)
-            if state.leader is None:
-                turn.lead()
-                return turn
-            if now >= deadline:
-                return turn
-            await asyncio.wait([state.leader], timeout=deadline - now)
+        age = None if state.used is None else now - state.used
+        warm = kept_warm or (age is not None and age <= ttl)
+        eligible = kept_warm or (age is not None and age <= ttl - MARGIN)
+        return Turn(lane, state, now, warm=warm, eligible=eligible)
 
     def last_used(self) -> Iterator[tuple[Lane, float]]:
         """Every lane that an answer came from, with the start of the last such request."""

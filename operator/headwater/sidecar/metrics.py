@@ -11,19 +11,26 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from enum import StrEnum
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from headwater.contract.reasons import Reason
 from headwater.contract.route import Revision, Route
-from headwater.providers.cost import cost
-from headwater.providers.models import lookup
+from headwater.providers.cost import cost_at
+from headwater.providers.models import Prices, lookup
 from headwater.providers.usage import Usage
-from headwater.sidecar.bundles import BundleFollower
+from headwater.sidecar.bundles import BundleFollower, Served
 from headwater.sidecar.lanes import Lanes
 from headwater.sidecar.violations import Violations
 
@@ -68,6 +75,7 @@ class Identity:
     deploy_revision: str = ""
 
 
+_KINDS: Final = ("uncached", "cache_read", "cache_write_5m", "cache_write_1h")
 _IDENTITY: Final = ("namespace", "team", "surface", "workload", "deploy_revision")
 _LABELS: Final = (*_IDENTITY, "prefix", "version", "digest12", "model")
 
@@ -87,25 +95,27 @@ class Metrics:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # its lack
         self._identity: tuple[str, ...] = astuple(identity)
         self._bundles = bundles
+        self._served: Served | None = None
+        self._series: dict[tuple[object, ...], _Series] = {}
         self.violations = Violations()
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._state = _State(self._identity, lanes, clock, wall_clock)
         self._state.served.append((bundles, self.violations))
         registry.register(self._state)
-        self._requests = Counter(
+        self.requests = Counter(
             "headwater_requests_total",
             "Requests to /v1/messages by how they ended; a hit was eligible if expected to be one",
             (*_LABELS, "outcome", "eligible"),
             registry=registry,
         )
-        self._input_tokens = Counter(
+        self.input_tokens = Counter(
             "headwater_input_tokens_total",
             "Tokens of prompts, by how they were billed; the kinds are disjoint",
             (*_LABELS, "kind"),
             registry=registry,
         )
-        self._output_tokens = Counter(
+        self.output_tokens = Counter(
             "headwater_output_tokens_total", "Tokens of answers", _LABELS, registry=registry
         )
         self._violations = Counter(
@@ -114,13 +124,13 @@ class Metrics:
             (*_LABELS, "reason"),
             registry=registry,
         )
-        self._cost = Counter(
+        self.cost = Counter(
             "headwater_cost_usd_total",
             "List price of what was used, where the model's price is known",
             _LABELS,
             registry=registry,
         )
-        self._savings = Gauge(
+        self.savings = Gauge(
             "headwater_savings_usd_total",
             "Net saving against no cache at all; falls where writes cost more than reads saved",
             _LABELS,
@@ -145,6 +155,7 @@ class Metrics:
         """The same registry for another prefix of this sidecar."""
         other = copy.copy(self)
         other._bundles = bundles  # noqa: SLF001 - its own
+        other._served, other._series = None, {}  # noqa: SLF001 - as above
         other.violations = Violations()
         self._state.served.append((bundles, other.violations))
         return other
@@ -153,51 +164,117 @@ class Metrics:
         self, revision: Revision | None, model: str, outcome: Outcome, *, eligible: bool
     ) -> None:
         """Count a request; `revision` is None where none was sent."""
-        labels = self._labels(revision, model)
-        self._requests.labels(*labels, outcome.value, "true" if eligible else "false").inc()
+        series = self._of(revision, model)
+        series.count(outcome.value, "true" if eligible else "false")
 
     def used(self, revision: Revision | None, model: str, usage: Usage) -> None:
         """Count what an answer used."""
-        labels = self._labels(revision, model)
-        for kind, tokens in (
-            ("uncached", usage.uncached),
-            ("cache_read", usage.cache_read),
-            ("cache_write_5m", usage.cache_write_5m),
-            ("cache_write_1h", usage.cache_write_1h),
-        ):
-            self._input_tokens.labels(*labels, kind).inc(tokens)
-        self._output_tokens.labels(*labels).inc(usage.output)
         facts = lookup(model)
-        price = None if facts is None else cost(usage, facts)
-        if price is not None:
-            self._cost.labels(*labels).inc(float(price.actual))
-            self._savings.labels(*labels).inc(float(price.savings))
+        prices = None if facts is None else facts.prices_for(usage.prompt)
+        self._of(revision, model).use(usage, prices)
 
     def violated(self, revision: Revision | None, model: str, reason: Reason) -> None:
         """Count a request that would have broken the prefix."""
-        self._violations.labels(*self._labels(revision, model), reason.value).inc()
+        self._of(revision, model).child(self._violations, reason.value).inc()
 
     def began(self, revision: Revision | None, model: str, seconds: float) -> None:
         """Record the time until an answer began."""
-        self._first_byte.labels(*self._labels(revision, model)).observe(seconds)
+        self._of(revision, model).child(self._first_byte).observe(seconds)
 
     def prepared(self, revision: Revision | None, model: str, seconds: float) -> None:
         """Record the sidecar's own time."""
-        self._overhead.labels(*self._labels(revision, model)).observe(seconds)
+        self._of(revision, model).child(self._overhead).observe(seconds)
+
+    def families(self) -> Iterator[Metric]:
+        """What `exposition` shows, for a program that has a registry of its own."""
+        self._state.settle(self)
+        return iter(self.registry.collect())
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""
+        self._state.settle(self)
         return prometheus_client.generate_latest(self.registry)
 
-    def _labels(self, revision: Revision | None, model: str) -> tuple[str, ...]:
-        route = self._bundles.served.route if self._bundles.served else None
-        return (
-            *self._identity,
-            route.prefix if route else "",
-            revision.version if revision else "",
-            revision.digest.short if revision else "",
-            model if route is not None and model in route.models else OTHER_MODEL,
-        )
+    def _of(self, revision: Revision | None, model: str) -> "_Series":
+        served = self._bundles.served
+        if served is not self._served:
+            self._served = served
+            self._series.clear()
+        key = (revision and revision.digest, revision and revision.version, model)
+        found = self._series.get(key)
+        if found is None:
+            route = served.route if served else None
+            known = route is not None and model in route.models
+            labels = (
+                *self._identity,
+                route.prefix if route else "",
+                revision.version if revision else "",
+                revision.digest.short if revision else "",
+                model if known else OTHER_MODEL,
+            )
+            found = self._state.series.setdefault(labels, _Series(labels))
+            # What is no model of the route comes from requests, so it is not remembered.
+            if known:
+                self._series[key] = found
+        return found
+
+
+_M = TypeVar("_M", bound=Counter | Gauge | Histogram)
+
+
+class _Series:
+    """All metrics for one set of labels: the library looks its children up slowly, and locks.
+
+    So what only adds up is kept here until somebody asks.
+    """
+
+    __slots__ = ("_children", "_ended", "_labels", "_used")
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self._labels = labels
+        self._children: dict[object, Any] = {}
+        self._ended: dict[tuple[str, str], int] = {}
+        self._used: dict[int, tuple[Prices | None, list[int]]] = {}
+
+    def count(self, *outcome_and_eligible: str) -> None:
+        """One more request."""
+        key = (outcome_and_eligible[0], outcome_and_eligible[1])
+        self._ended[key] = self._ended.get(key, 0) + 1
+
+    def use(self, usage: Usage, prices: Prices | None) -> None:
+        """The tokens of one more answer."""
+        found = self._used.get(id(prices))
+        if found is None:
+            found = self._used[id(prices)] = (prices, [0, 0, 0, 0, 0])
+        tokens = found[1]
+        tokens[0] += usage.uncached
+        tokens[1] += usage.cache_read
+        tokens[2] += usage.cache_write_5m
+        tokens[3] += usage.cache_write_1h
+        tokens[4] += usage.output
+
+    def settle(self, metrics: "Metrics") -> None:
+        """Tell the library what was counted since."""
+        ended, self._ended = self._ended, {}
+        for key, count in ended.items():
+            self.child(metrics.requests, *key).inc(count)
+        used, self._used = self._used, {}
+        for prices, tokens in used.values():
+            for kind, count in zip(_KINDS, tokens, strict=False):
+                self.child(metrics.input_tokens, kind).inc(count)
+            self.child(metrics.output_tokens).inc(tokens[-1])
+            if prices is not None:
+                cost = cost_at(Usage(*tokens), prices)
+                self.child(metrics.cost).inc(float(cost.actual))
+                self.child(metrics.savings).inc(float(cost.savings))
+
+    def child(self, metric: _M, *more: str) -> _M:
+        """That of a metric, with the labels that it has besides."""
+        key = (metric, more)
+        if key not in self._children:
+            self._children[key] = metric.labels(*self._labels, *more)
+        found: _M = self._children[key]
+        return found
 
 
 class _State(Collector):
@@ -212,9 +289,15 @@ class _State(Collector):
     ) -> None:
         self._identity = identity
         self.served: list[tuple[BundleFollower, Violations]] = []
+        self.series: dict[tuple[str, ...], _Series] = {}
         self._lanes = lanes
         self._clock = clock
         self._wall_clock = wall_clock
+
+    def settle(self, metrics: Metrics) -> None:
+        """Bring the counters up to date."""
+        for series in self.series.values():
+            series.settle(metrics)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         verified: dict[tuple[str, ...], float] = {}

@@ -220,6 +220,20 @@ def test_first_message_names_the_conversation_in_every_turn(messages: Any) -> No
     assert Request.read(body(messages=messages)).conversation(None) == first
 
 
+@pytest.mark.parametrize("content", ["short", "\u00e9 [{\\" * 9_000, "x" * 70_000])
+def test_a_conversation_keeps_its_name_when_it_grows_long(content: str) -> None:
+    """Of a long history its first message alone is read, and that gives the same name."""
+    turns = [{"role": ("user", "assistant")[n % 2], "content": content} for n in range(300)]
+    names = {
+        Request.read(
+            json.dumps({"messages": turns[:length]}, ensure_ascii=ascii_only).encode()
+        ).conversation(None)
+        for length in (1, 3, 300)
+        for ascii_only in (True, False)
+    }
+    assert len(names) == 1
+
+
 @pytest.mark.parametrize("messages", [[], {}, None, "x", [5], [{"role": "assistant"}]])
 def test_conversation_of_what_the_provider_will_refuse_is_empty(messages: Any) -> None:
     """A key never fails a request."""

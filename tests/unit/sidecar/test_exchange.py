@@ -11,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from headwater.contract.bundle import Bundle
 from headwater.contract.reasons import RefusalError
 from headwater.sidecar.bundles import BundleFollower
-from headwater.sidecar.exchange import Ending, Exchange, Exchanges, UnservedError, headers_of
+from headwater.sidecar.exchange import Exchange, Exchanges, UnservedError, headers_of
 from headwater.sidecar.lanes import Lanes
 from headwater.sidecar.metrics import Identity, Metrics
+from headwater.sidecar.relay.plan import Ending
 from tests.unit.sidecar import bundles
 
 HEADERS = {"x-api-key": "sk-secret"}
@@ -170,7 +171,7 @@ async def test_observe_passes_untouched_and_counts(tmp_path: Path) -> None:
     """Bytes as they came, no revision claimed, the violation seen."""
     bench = Bench(tmp_path, bundles.observing(bundles.make()))
     exchange = bench.open(tools=[{"name": "mine"}])
-    assert json.loads(exchange.body)["tools"] == [{"name": "mine"}]
+    assert json.loads(b"".join(exchange.parts))["tools"] == [{"name": "mine"}]
     assert exchange.revision is None
     await exchange.enter()
     exchange.began(200, "application/json")
@@ -272,8 +273,8 @@ async def test_counting_tokens_is_no_evidence(bench: Bench) -> None:
     exchange.chunk(b'{"input_tokens": 5}')
     exchange.end(Ending.COMPLETE)
     assert bench.outcomes() == {}
-    assert b"steady" not in exchange.body
-    assert bundles.TEXT.split()[0].encode() in exchange.body
+    assert b"steady" not in b"".join(exchange.parts)
+    assert bundles.TEXT.split()[0].encode() in b"".join(exchange.parts)
 
 
 async def test_state_is_exposed(bench: Bench) -> None:

@@ -1,0 +1,240 @@
+"""Which requests get the contract, and every answer that is the sidecar's own.
+
+`exchange` decides what is sent for one request; here its path is read, its prefix is chosen, and
+what was decided is put into the words of HTTP.
+"""
+
+import posixpath
+import secrets
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from headwater.contract.reasons import RefusalError
+from headwater.sidecar.exchange import Exchange, Exchanges, UnservedError, headers_of
+from headwater.sidecar.relay.plan import Collect, Decision, Ending, Head, Reply, Send
+
+MESSAGES: Final = "/v1/messages"
+COUNT_TOKENS: Final = "/v1/messages/count_tokens"
+BATCHES: Final = "/v1/messages/batches"
+PREFIX_PATH: Final = "/p/"
+"""Stands with a prefix's name before a path of the provider's, as in a base URL."""
+PREFIX_HEADER: Final = "x-headwater-prefix"
+"""Chooses the prefix where the path does not."""
+
+_CHANGED: Final = (
+    # The body is another one now, uncompressed; the answer has to be read for its usage.
+    (b"content-encoding", b""),
+    (b"accept-encoding", b"identity"),
+)
+_KINDS: Final[Mapping[int, str]] = {
+    404: "not_found_error",
+    413: "request_too_large",
+    500: "api_error",
+    502: "api_error",
+    503: "api_error",
+    504: "timeout_error",
+}
+"""The provider's names for errors; the others are `invalid_request_error`."""
+_SERVER_ERROR: Final = 500
+_BATCH_LIMIT: Final = 256 << 20
+"""Bytes of a batch: what the provider takes."""
+
+
+class UnknownPrefixError(Exception):
+    """A request chose a prefix that this sidecar does not have; the message says which it has."""
+
+
+@dataclass(slots=True, eq=False)
+class _Route:
+    """What a head says; the same for all requests of a connection that have the same head."""
+
+    target: bytes
+    prefix: str | None
+    headers: Mapping[str, str]
+    path: str
+    """As the provider may read it."""
+    spliced: bool
+
+
+class _Watch:
+    """Shows an exchange its answer."""
+
+    __slots__ = ("_exchange", "data", "ended")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self.data = exchange.chunk
+        self.ended = exchange.end
+
+    def began(self, status: int, fields: Mapping[bytes, bytes]) -> Sequence[tuple[bytes, bytes]]:
+        self._exchange.began(status, fields.get(b"content-type", b"").decode("latin-1"))
+        return _encoded(self._exchange.headers)
+
+
+class Health:
+    """`/healthz`, `/readyz` and `/metrics`."""
+
+    def __init__(self, exchanges: Sequence[Exchanges]) -> None:
+        """`exchanges` are those of the prefixes of this sidecar."""
+        self._exchanges = exchanges
+
+    def arrived(self, head: Head) -> Reply:
+        """Answer."""
+        path = head.target.partition(b"?")[0]
+        if path == b"/metrics":
+            kind = b"text/plain; version=0.0.4; charset=utf-8"
+            return Reply(200, ((b"content-type", kind),), self._exchanges[0].metrics.exposition())
+        return self.answer(path) or _text(404, "there are /healthz, /readyz and /metrics.\n")
+
+    def answer(self, path: bytes) -> Reply | None:
+        """The answer to a probe; None where it is none."""
+        if path == b"/healthz":
+            return _text(200, "ok\n")
+        if path != b"/readyz":
+            return None
+        bundles = [exchanges.bundles for exchanges in self._exchanges]
+        for each in bundles:
+            if each.served is None:
+                return _text(503, f"no bundle verified: {each.problem}\n")
+        problems = " ".join(each.problem for each in bundles if each.problem)
+        return _text(200, f"ok, with the last good bundle: {problems}\n" if problems else "ok\n")
+
+    def fault(self, status: int, message: str) -> Reply:
+        """What the relay refuses."""
+        return _text(status, f"{message}\n")
+
+
+class Desk:
+    """Decides what happens to a request of the application's."""
+
+    def __init__(self, exchanges: Sequence[Exchanges], health: Health) -> None:
+        """Of `exchanges`, the first are for requests that choose no prefix."""
+        self._exchanges = exchanges
+        self._health = health
+        self._collect = Collect(self._decide)
+        self._collect_batch = Collect(self._decide, _BATCH_LIMIT)
+
+    def arrived(self, head: Head) -> Decision | Collect:
+        """Put it on the contract, or pass it untouched."""
+        route = head.note
+        if not isinstance(route, _Route):
+            path = head.target.partition(b"?")[0]
+            probe = self._health.answer(path)
+            if probe is not None:
+                return probe
+            head.note = route = _route(head)
+        if not route.spliced:
+            return Send(route.target)
+        return self._collect_batch if route.path == BATCHES else self._collect
+
+    def fault(self, status: int, message: str) -> Reply:
+        """What the relay refuses or could not carry, in the provider's shape."""
+        again = status >= _SERVER_ERROR
+        return _error(status, message, {} if again else {"x-should-retry": "false"})
+
+    def _decide(self, head: Head, body: bytes | bytearray) -> Decision | Awaitable[Decision]:
+        route = head.note
+        assert isinstance(route, _Route)  # noqa: S101 - from `arrived`
+        try:
+            exchange = self._chosen(route).open(
+                route.headers, body, counted=route.path == MESSAGES, batch=route.path == BATCHES
+            )
+        except UnknownPrefixError as error:
+            return _error(404, str(error), {"x-should-retry": "false"})
+        except RefusalError as error:
+            return _error(400, str(error), {"x-should-retry": "false", **headers_of(error)})
+        except UnservedError as error:
+            # A bundle may be on its way, so a retry is not in vain.
+            message = f"no verified bundle, so nothing is sent: {error}"
+            return _error(503, message, {"retry-after": "1"})
+        if exchange.enter_now():
+            return _sent(route, exchange)
+        return self._enter(route, exchange)
+
+    async def _enter(self, route: _Route, exchange: Exchange) -> Send:
+        try:
+            await exchange.enter()
+        except BaseException:
+            exchange.end(Ending.ABORTED)
+            raise
+        return _sent(route, exchange)
+
+    def _chosen(self, route: _Route) -> Exchanges:
+        """The prefix that the path names, else the header, else the first one.
+
+        Its name stands in its bundle.
+
+        Raises:
+            UnservedError: it may be one whose bundle did not verify.
+            UnknownPrefixError: it is none of them.
+        """
+        chosen = route.prefix
+        if chosen is None:
+            return self._exchanges[0]
+        names = []
+        for exchanges in self._exchanges:
+            served = exchanges.bundles.served
+            if served is not None and served.route.prefix == chosen:
+                return exchanges
+            names.append(served.route.prefix if served is not None else "")
+        if not all(names):
+            # It may be the one that is missing.
+            raise UnservedError(f"a bundle did not verify, and no other one is of {chosen[:80]!r}.")
+        raise UnknownPrefixError(
+            f"there is no prefix {chosen[:80]!r} here: this sidecar has {', '.join(names)}."
+        )
+
+
+def _route(head: Head) -> _Route:
+    path, query, rest = head.target.partition(b"?")
+    target, prefix = head.target, None
+    if path.startswith(PREFIX_PATH.encode()):
+        _, _, name, *below = path.split(b"/", 3)
+        if below and below[0].startswith(b"v1/"):
+            path = b"/" + below[0]
+            target, prefix = path + query + rest, unquote(name.decode("ascii"))
+    # As the provider may read it: written in another way, it is the same path.
+    plain = posixpath.normpath(unquote(path.decode("ascii"), errors="replace"))
+    plain = "/" + plain.lstrip("/")
+    headers = {
+        # Header bytes that are no UTF-8 become surrogates, as everywhere in Python.
+        name.decode("ascii"): value.decode("utf-8", "surrogateescape")
+        for name, value in head.fields.items()
+    }
+    if prefix is None:
+        prefix = headers.get(PREFIX_HEADER)
+    spliced = head.method == b"POST" and plain in (MESSAGES, COUNT_TOKENS, BATCHES)
+    return _Route(target, prefix, headers, plain, spliced=spliced)
+
+
+def _sent(route: _Route, exchange: Exchange) -> Send:
+    parts, exchange.parts = exchange.parts, ()
+    # The relay lets go of them when the answer begins, and an answer may take an hour.
+    return Send(route.target, parts, _CHANGED, _Watch(exchange))
+
+
+def _text(status: int, text: str) -> Reply:
+    return Reply(status, ((b"content-type", b"text/plain; charset=utf-8"),), text.encode())
+
+
+def _error(status: int, message: str, headers: Mapping[str, str]) -> Reply:
+    """An error in the provider's own shape, so that its SDKs raise what they always raise."""
+    request_id = f"req_headwater_{secrets.token_hex(8)}"
+    document = {
+        "type": "error",
+        "error": {
+            "type": _KINDS.get(status, "invalid_request_error"),
+            "message": f"headwater: {message}",
+        },
+        "request_id": request_id,
+    }
+    named = {"content-type": "application/json", "request-id": request_id, **headers}
+    return Reply(status, _encoded(named), msgspec.json.encode(document))
+
+
+def _encoded(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.encode("ascii"), value.encode()) for name, value in headers.items())

@@ -1,0 +1,114 @@
+"""A request's body while it is held, and the readable copy of an answer's."""
+
+import zlib
+from typing import Final
+
+_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
+_DECODED_AT_ONCE: Final = 4 << 20
+"""Bytes of one part of an answer, decoded; more is no text of a model."""
+
+
+class UnreadableError(Exception):
+    """A body that cannot be held; has the status of the answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class Collector:
+    """Holds one body: in one buffer of the right size where its length is known.
+
+    Attributes:
+        room: what is still to come of a body of known length; a reader may fill it in place
+            and call `filled`. None where the bytes have to be fed.
+    """
+
+    def __init__(self, length: int | None, coding: bytes, limit: int) -> None:
+        """`coding` is the value of Content-Encoding, `limit` in bytes, after decoding.
+
+        Raises:
+            UnreadableError: 413 or 415.
+        """
+        self._limit = limit
+        self._inflate: zlib._Decompress | None = None
+        if length is not None and length > limit:
+            raise self._too_large()
+        if coding in (b"gzip", b"x-gzip", b"deflate"):
+            self._inflate = zlib.decompressobj(_GZIP_OR_ZLIB)
+        elif coding not in (b"", b"identity"):
+            raise UnreadableError(
+                415, "a request body in this content-encoding cannot be read: send it as gzip."
+            )
+        self._length = length if self._inflate is None else None
+        self._body: bytes | bytearray = b""
+        self.room: memoryview | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            UnreadableError: they are too many, or no gzip.
+        """
+        if self._length is not None:
+            if len(data) == self._length:
+                # All of it at once, as of most requests: nothing has to be copied.
+                self._body = data
+                return
+            if self.room is None:
+                self._body = bytearray(self._length)
+                self.room = memoryview(self._body)
+            self.room[: len(data)] = data
+            self.filled(len(data))
+            return
+        if self._inflate is not None:
+            try:
+                data = self._inflate.decompress(data, self._limit + 1 - len(self._body))
+            except zlib.error as error:
+                raise UnreadableError(400, f"the request body is no gzip ({error}).") from error
+        if not isinstance(self._body, bytearray):
+            self._body = bytearray()
+        self._body += data
+        if len(self._body) > self._limit:
+            raise self._too_large()
+
+    def filled(self, count: int) -> None:
+        """So many bytes were written into `room`."""
+        assert self.room is not None  # noqa: S101 - the caller has it from there
+        self.room = self.room[count:]
+
+    def end(self) -> bytes | bytearray:
+        """The body.
+
+        Raises:
+            UnreadableError: the gzip stream is not at its end.
+        """
+        self.room = None
+        if self._inflate is not None and not self._inflate.eof:
+            raise UnreadableError(400, "the request body is no whole gzip stream.")
+        return self._body
+
+    def _too_large(self) -> UnreadableError:
+        return UnreadableError(
+            413, f"the request is larger than {self._limit:,} bytes: shorten the history."
+        )
+
+
+class Decoder:
+    """Undoes an answer's coding as far as this Python can; then it gives nothing more."""
+
+    def __init__(self) -> None:
+        self._inflate: zlib._Decompress | None = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def decode(self, data: bytes) -> bytes:
+        """What these bytes stand for; never raises."""
+        if self._inflate is None:
+            return b""
+        try:
+            decoded = self._inflate.decompress(data, _DECODED_AT_ONCE)
+        except zlib.error:
+            self._inflate = None
+            return b""
+        if self._inflate.unconsumed_tail:
+            self._inflate = None
+        return decoded

@@ -1,0 +1,606 @@
+"""One connection of an application: its requests parsed by llhttp and answered in their order."""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from typing import Final, Protocol, cast
+
+import httptools
+
+from headwater.sidecar.relay.body import Collector, UnreadableError
+from headwater.sidecar.relay.carriage import Carriage
+from headwater.sidecar.relay.headers import own_head
+from headwater.sidecar.relay.origin import Origin
+from headwater.sidecar.relay.plan import (
+    Clock,
+    Collect,
+    Decision,
+    Desk,
+    Field,
+    Head,
+    Limits,
+    Reply,
+    Send,
+)
+from headwater.sidecar.relay.upstream import READ_BUFFER
+
+_log: Final = logging.getLogger(__name__)
+
+_NEVER: Final = float("inf")
+_IN_PLACE: Final = 64 << 10
+"""Bytes still to come of a body from which on they are read to where they stay."""
+_LENGTH_NAME: Final = len(b"content-length")
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class House(Protocol):
+    """What the connections of one listener have in common."""
+
+    desk: Desk
+    origin: Origin | None
+    """None where the desk answers everything itself."""
+    limits: Limits
+    clock: Clock
+    closing: bool
+
+    def admitted(self, connection: "Downstream") -> bool:
+        """A connection is open; whether there is room for it."""
+
+    def gone(self, connection: "Downstream") -> None:
+        """A connection is closed."""
+
+
+class Shape:
+    """What follows from a request's line and headers, but for its length."""
+
+    __slots__ = ("chunked", "expects", "fault", "flat", "head", "keep", "method", "modern", "url",
+                 "version")  # fmt: skip
+
+    def __init__(
+        self, method: bytes, url: bytes, version: str, flat: list[bytes], *, keep: bool
+    ) -> None:
+        """`flat` are header names and values in turn; `keep` is llhttp's opinion."""
+        self.method, self.url, self.version, self.flat = method, url, version, flat
+        target, self.fault = (url, None) if url.startswith(b"/") else _relative(url)
+        self.head = Head(method, target, flat)
+        fields = self.head.fields
+        self.modern = version == "1.1"
+        self.keep = keep and self.modern
+        self.expects = self.modern and fields.get(b"expect", b"").lower() == b"100-continue"
+        coding = fields.get(b"transfer-encoding")
+        self.chunked = coding is not None
+        if version not in ("1.1", "1.0"):
+            self.fault = 505, "the request is of no version of HTTP/1."
+        elif coding is not None and (coding.lower() != b"chunked" or not self.modern):
+            self.fault = 501, "the request has a transfer-encoding other than chunked."
+        elif b"," in fields.get(b"host", b"," if self.modern else b""):  # joined, or absent
+            self.fault = 400, "the request has not one Host header."
+        elif method == b"CONNECT":
+            self.fault = 405, "this is no proxy to other places."
+
+
+class Message:
+    """A request as far as it was parsed."""
+
+    __slots__ = ("complete", "fault", "flat", "length", "pieces", "shape", "trailers", "url")
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.flat: list[bytes] = []
+        self.length: bytes | None = None
+        self.shape = _UNKNOWN
+        self.complete = False
+        self.fault: tuple[int, str] | None = None
+        self.pieces: list[bytes] = []
+        self.trailers: list[Field] = []
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether no body follows the head."""
+        return self.length in (None, b"0") and not self.shape.chunked
+
+
+class Downstream(asyncio.BufferedProtocol):
+    """Reads requests, asks the desk, answers; a client of its carriages.
+
+    Attributes:
+        deadline: on the loop's clock, when to call `expired`.
+    """
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._parsed: Message | None = None
+        self._in_head = False
+        self._head_size = 0
+        self._current: Message | None = None
+        self._queue: deque[Message] = deque()
+        self._collector: Collector | None = None
+        self._decide: Collect | None = None
+        self._direct: memoryview | None = None
+        self._carriage: Carriage | None = None
+        self._deciding: asyncio.Future[Decision] | None = None
+        self._known = _UNKNOWN
+        self._upgrades = False
+        self._reframing = False
+        self._deaf = False
+        self._held = False
+        self._answered = False
+        self._lost = False
+        self.modern = True
+        self.persists = True
+        self.crowded = False
+        self.deadline = self._house.clock.now + house.limits.head_seconds
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being served."""
+        return self._current is not None
+
+    def retire(self) -> None:
+        """No further request: close now, or after the answer that is under way."""
+        if self._current is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def expired(self) -> None:
+        """The deadline is over."""
+        if self._deaf or (self._current is None and not self._in_head):
+            self._transport.abort()
+        elif self._in_head and self._current is None:
+            self._refuse(408, "the request's headers took too long.")
+        else:
+            self._refuse(408, "the request's body took too long.")
+
+    # The application's side of the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102 - asyncio's
+        self._transport = cast("asyncio.Transport", transport)
+        if not self._house.admitted(self):
+            self._refuse(503, "too many connections are open.")
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: D102
+        del sizehint
+        return READ_BUFFER if self._direct is None else self._direct
+
+    def buffer_updated(self, nbytes: int) -> None:  # noqa: D102
+        if self._direct is not None:
+            self._read_in_place(nbytes)
+        elif not self._deaf:
+            self._parse(READ_BUFFER[:nbytes])
+        self._schedule()
+
+    def eof_received(self) -> None:  # noqa: D102
+        self._leave()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        del exc
+        self._lost = True
+        self._leave()
+        self._house.gone(self)
+
+    def pause_writing(self) -> None:  # noqa: D102
+        self.crowded = True
+        if self._carriage is not None:
+            self._carriage.slower()
+
+    def resume_writing(self) -> None:  # noqa: D102
+        self.crowded = False
+        if self._carriage is not None:
+            self._carriage.faster()
+
+    # What llhttp finds.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if self._reframing:
+            return
+        self._parsed = Message()
+        self._in_head = True
+        self._head_size = 0
+        if self._current is None:
+            self.deadline = self._house.clock.now + self._house.limits.head_seconds
+
+    def on_url(self, url: bytes) -> None:
+        """The target, or a part of it."""
+        if self._parsed is not None:
+            self._parsed.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or after the body a trailer."""
+        message = self._parsed
+        assert message is not None  # noqa: S101 - llhttp's order
+        if not self._in_head:
+            if not self._reframing:
+                message.trailers.append((name.lower(), name, value))
+        elif len(name) == _LENGTH_NAME and name.lower() == b"content-length":
+            message.length = value
+        else:
+            message.flat += (name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is here."""
+        if self._reframing:
+            self._reframing = False
+            return
+        message = self._parsed
+        assert message is not None  # noqa: S101 - as above
+        self._in_head = False
+        parser, known = self._parser, self._known
+        method, version = parser.get_method(), parser.get_http_version()
+        if (
+            message.flat != known.flat
+            or message.url != known.url
+            or method != known.method
+            or version != known.version
+        ):
+            # Of the callbacks alone it is told rightly whether the connection is kept.
+            keep = parser.should_keep_alive()
+            known = Shape(method, message.url, version, message.flat, keep=keep)
+            self._known = known
+            if _size(message.flat) > self._house.limits.head:
+                known.fault = 431, "the request's headers are too large."
+        message.shape, message.fault = known, known.fault
+        self._upgrades = parser.should_upgrade()
+        if message.fault is not None or not message.bodiless:
+            self._enqueue(message)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        message = self._parsed
+        assert message is not None  # noqa: S101 - as above
+        if message is self._current:
+            self._take(body)
+        else:
+            message.pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is at its end."""
+        message = self._parsed
+        assert message is not None  # noqa: S101 - as above
+        if self._upgrades and not message.bodiless:
+            return
+        if message.trailers and _size(message.trailers) > self._house.limits.head:
+            raise UnreadableError(431, "the request's trailers are too large.")
+        self._parsed = None
+        message.complete = True
+        if message is self._current:
+            self._taken()
+        elif message.bodiless and message.fault is None:
+            self._enqueue(message)
+
+    # What a carriage does.
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the answer."""
+        self._answered = True
+        self._transport.write(data)
+
+    def hold(self) -> None:
+        """Read no more of the request for now."""
+        self._held = True
+        self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._held = False
+        if not self._queue:
+            self._transport.resume_reading()
+        self._schedule()
+
+    def finish(self) -> None:
+        """The answer is whole."""
+        message, self._current = self._current, None
+        self._carriage = self._collector = self._decide = None
+        if message is None or self._lost:
+            return
+        if not message.complete or message.fault is not None:
+            self._linger()
+        elif not self.persists or self._house.closing:
+            self._transport.close()
+        elif self._queue:
+            self._loop.call_soon(self._next)
+        else:
+            self.deadline = self._house.clock.now + self._house.limits.idle_seconds
+
+    def cut(self) -> None:
+        """The answer stays without its end: a length or a last chunk is missing."""
+        self._carriage = None
+        self._deaf = True
+        if not self.modern:
+            # The end of the connection would be the end of the answer, so it must not look whole.
+            found: socket.socket | None = self._transport.get_extra_info("socket")
+            if found is not None:
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._transport.abort()
+            return
+        self._transport.close()
+
+    def fail(self, status: int, message: str) -> None:
+        """Answer with an error of the relay's own."""
+        self._carriage = None
+        self._reply(self._house.desk.fault(status, message))
+
+    def _relay(self, send: Send) -> None:
+        origin, message = self._house.origin, self._current
+        if origin is None or message is None:
+            raise RuntimeError("nothing can be sent from here")
+        self._collector = self._decide = None
+        self._carriage = Carriage(
+            self,
+            message.shape.head,
+            send,
+            origin,
+            length=message.length,
+            chunked=message.shape.chunked,
+        )
+        self._carriage.start()
+
+    def _enqueue(self, message: Message) -> None:
+        if self._deaf:
+            return
+        if self._current is None and not self._queue:
+            self._begin(message)
+            return
+        self._queue.append(message)
+        self._transport.pause_reading()
+
+    def _next(self) -> None:
+        """The next of the requests that came without waiting for an answer."""
+        if self._lost or self._current is not None or not self._queue:
+            return
+        self._begin(self._queue.popleft())
+        if not self._queue and not self._held and not self._lost:
+            self._transport.resume_reading()
+        self._schedule()
+
+    def _begin(self, message: Message) -> None:
+        self._current = message
+        self._answered = False
+        self.modern = message.shape.modern
+        self.persists = message.shape.keep and not self._house.closing
+        if message.fault is not None:
+            self._deaf = True
+            self._reply(self._house.desk.fault(*message.fault))
+            return
+        try:
+            plan = self._house.desk.arrived(message.shape.head)
+            if isinstance(plan, Reply):
+                self._reply(plan)
+                return
+            if isinstance(plan, Send):
+                self._relay(plan)
+            else:
+                self._decide = plan
+                self._collector = Collector(
+                    None if message.length is None else int(message.length),
+                    message.shape.head.fields.get(b"content-encoding", b"").lower(),
+                    plan.limit or self._house.limits.body,
+                )
+        except UnreadableError as error:
+            self._refuse(error.status, str(error))
+            return
+        except Exception:  # noqa: BLE001 - logged; one request must not end the others
+            _log.exception("a request could not be decided")
+            self._refuse(500, "the sidecar failed; its log says how.")
+            return
+        if message.shape.expects and not message.complete and not message.pieces:
+            self._transport.write(_CONTINUE)
+        pieces, message.pieces = message.pieces, []
+        for piece in pieces:
+            self._take(piece)
+        if message.complete:
+            self._taken()
+
+    def _take(self, data: bytes) -> None:
+        """A part of the body of the request that is being served."""
+        if self._collector is not None:
+            try:
+                self._collector.feed(data)
+            except UnreadableError as error:
+                self._refuse(error.status, str(error))
+        elif self._carriage is not None:
+            self._carriage.body(data)
+
+    def _taken(self) -> None:
+        """Its body is whole."""
+        if self._carriage is not None:
+            message = self._current
+            self._carriage.body_end(message.trailers if message is not None else ())
+        elif self._collector is not None and self._decide is not None and self._current is not None:
+            collector, self._collector = self._collector, None
+            try:
+                self._decided(self._decide.decide(self._current.shape.head, collector.end()))
+            except UnreadableError as error:
+                self._refuse(error.status, str(error))
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("a request could not be decided")
+                self._refuse(500, "the sidecar failed; its log says how.")
+
+    def _decided(self, decision: Decision | Awaitable[Decision]) -> None:
+        if isinstance(decision, Reply):
+            self._reply(decision)
+        elif isinstance(decision, Send):
+            self._relay(decision)
+        else:
+            self._deciding = asyncio.ensure_future(decision)
+            self._deciding.add_done_callback(self._waited)
+
+    def _waited(self, decision: asyncio.Future[Decision]) -> None:
+        self._deciding = None
+        if decision.cancelled() or self._lost:
+            return
+        error = decision.exception()
+        if error is not None:
+            _log.error("a request could not be decided", exc_info=error)
+            self._refuse(500, "the sidecar failed; its log says how.")
+        else:
+            self._decided(decision.result())
+
+    def _reply(self, reply: Reply) -> None:
+        message = self._current
+        head_only = message is not None and message.shape.head.method == b"HEAD"
+        framing = b"content-length: %d\r\n" % len(reply.body)
+        if not self.persists or (message is not None and not message.complete):
+            framing += b"connection: close\r\n"
+        head = own_head(reply.status, reply.headers, framing)
+        self.write(head if head_only else head + reply.body)
+        self.finish()
+
+    def _refuse(self, status: int, text: str) -> None:
+        """What was read is no request, or not all of one: answer if there is no answer yet."""
+        self._deaf = True
+        self._direct = None
+        carriage, self._carriage = self._carriage, None
+        self._collector = self._decide = None
+        if carriage is not None:
+            carriage.abandon()
+        if self._answered:
+            self.cut()
+            return
+        if self._current is None:
+            self._current = Message()
+        self._current.fault = status, text
+        self.persists = False
+        self._reply(self._house.desk.fault(status, text))
+
+    def _parse(self, data: memoryview) -> None:
+        parser = self._parser
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            self._ignore_upgrade(data[error.args[0] :])
+        except httptools.HttpParserError as error:
+            if self._deaf:
+                return
+            cause = error.__context__
+            if isinstance(cause, UnreadableError):
+                self._malformed(cause.status, str(cause))
+            elif isinstance(error, httptools.HttpParserCallbackError):
+                _log.exception("a request could not be taken")
+                self._malformed(500, "the sidecar failed; its log says how.")
+            else:
+                self._malformed(400, f"the request is not well formed ({error}).")
+        if self._in_head or (self._parsed is not None and self._parsed.trailers):
+            self._head_size += len(data)
+            if self._head_size > self._house.limits.head and not self._deaf:
+                self._malformed(431, "the request's headers are too large.")
+        collector, parsed = self._collector, self._parsed
+        if (
+            collector is not None
+            and collector.room is not None
+            and parsed is self._current
+            and len(collector.room) >= _IN_PLACE
+        ):
+            self._direct = collector.room
+
+    def _malformed(self, status: int, text: str) -> None:
+        """What follows cannot be told apart any more; what came before is answered first."""
+        parsed, self._parsed = self._parsed, None
+        self._in_head = False
+        if parsed is not None and parsed is self._current:
+            self._refuse(status, text)
+        elif parsed is not None and parsed in self._queue:
+            parsed.fault = status, text
+        else:
+            unknown = Message()
+            unknown.fault = status, text
+            self._enqueue(unknown)
+        self._deaf = True
+
+    def _ignore_upgrade(self, rest: memoryview) -> None:
+        """Nobody has to follow an `Upgrade`, but llhttp takes what follows for another protocol.
+
+        Another parser goes on in its place, told of the body that is still to come.
+        """
+        if self._deaf:
+            return
+        message, self._upgrades = self._parsed, False
+        self._parser = httptools.HttpRequestParser(self)
+        if message is not None:
+            self._reframing = True
+            framing = (
+                b"transfer-encoding: chunked"
+                if message.shape.chunked
+                else b"content-length: %b" % (message.length or b"0")
+            )
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+        if rest:
+            self._parse(rest)
+
+    def _read_in_place(self, nbytes: int) -> None:
+        collector = self._collector
+        assert collector is not None  # noqa: S101 - where it reads to
+        collector.filled(nbytes)
+        room = collector.room
+        if room:
+            self._direct = room
+            return
+        self._direct = None
+        # llhttp still waits for the body that went past it.
+        self._parser = httptools.HttpRequestParser(self)
+        self.on_message_complete()
+
+    def _schedule(self) -> None:
+        """Set the deadline for what is awaited from the application now."""
+        if self._deaf or self._lost:
+            return
+        current = self._current
+        if current is None:
+            return
+        if current.complete or self._held:
+            self.deadline = _NEVER
+        else:
+            self.deadline = self._house.clock.now + self._house.limits.body_seconds
+
+    def _leave(self) -> None:
+        """The application went away."""
+        self._deaf = True
+        self._queue.clear()
+        carriage, self._carriage = self._carriage, None
+        if carriage is not None:
+            carriage.abandon()
+        if self._deciding is not None:
+            self._deciding.cancel()
+            self._deciding = None
+
+    def _linger(self) -> None:
+        """Close, but read what still comes: a reset could take the answer away from the reader."""
+        self._deaf = True
+        self._direct = None
+        self._queue.clear()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._transport.resume_reading()
+        self.deadline = self._house.clock.now + self._house.limits.linger_seconds
+
+
+_UNKNOWN: Final = Shape(b"", b"/", "1.1", [b"host", b""], keep=False)
+
+
+def _size(parts: Sequence[bytes | Field]) -> int:
+    """Bytes of names and values, or of fields, about as they were on the wire."""
+    return sum(
+        len(part) + 2 if isinstance(part, bytes) else len(part[1]) + len(part[2]) + 4
+        for part in parts
+    )
+
+
+def _relative(target: bytes) -> tuple[bytes, tuple[int, str] | None]:
+    """The path and query of an absolute form; whose host it names does not matter."""
+    for scheme in (b"http://", b"https://"):
+        if target[: len(scheme)].lower() == scheme:
+            rest = target[len(scheme) :]
+            cuts = [at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0]
+            found = rest[min(cuts) :] if cuts else b"/"
+            return (found if found.startswith(b"/") else b"/" + found), None
+    return target, (400, "the request's target is no path.")
