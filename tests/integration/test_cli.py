@@ -116,6 +116,9 @@ def test_reasons_are_given(run: Run, canary: Object) -> None:
     done = run("why", "help-desk")
     assert done.exit_code == 0, done.stderr
     assert "claude-opus-4-8: 148 of 150 eligible requests read the cache (98.67%)" in done.stdout
+    told = json.loads(run("why", "help-desk", "-o", "json").stdout)
+    assert told["phase"][0].startswith("help-desk is Progressing")
+    assert "claude-haiku-4-5: no eligible request yet" in told["evidence"]
 
 
 def test_published_versions_are_compared(run: Run, tmp_path: Path, canary: Object) -> None:

@@ -1,6 +1,6 @@
 """`headwater why`: the last decisions, the numbers that they rested on, and what comes next."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from headwater.cli._cluster import ask, cluster_options, find
-from headwater.cli._output import number_of, show, span
+from headwater.cli._output import number_of, show, show_data, span
 from headwater.cli._standing import (
     Standing,
     counted,
@@ -35,29 +35,55 @@ _GOOD: Final = {"Ready": "True", "Stalled": "False", "DigestVerified": "True", "
 @click.command(name="why")
 @click.argument("name")
 @cluster_options
-def command(name: str, namespace: str | None, context: str | None) -> None:
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["json", "yaml"]),
+    help="The sentences by what they tell; their numbers are in `headwater get -o json`.",
+)
+def command(name: str, namespace: str | None, context: str | None, output: str | None) -> None:
     """Say why a prefix stands where it does, and what would move it."""
     body = ask(context, lambda cluster: find(cluster, namespace, name))
-    show(reasons(body, datetime.now(UTC)))
+    found = reasons(body, datetime.now(UTC))
+    if output is None:
+        show(paragraphs(found))
+    else:
+        show_data(found, output)
 
 
-def reasons(body: Object, now: datetime) -> Group:
-    """All that there is to say, in paragraphs; one without anything to say is left out."""
+_HEADINGS: Final = {
+    "phase": "",
+    "served": "",
+    "evidence": "What the evidence says",
+    "goesOnWhen": "It goes on when",
+    "goesBackWhen": "It goes back when",
+    "conditions": "Not as it should be",
+    "decisions": "The last decisions",
+}
+
+
+def reasons(body: Object, now: datetime) -> dict[str, list[str]]:
+    """All that there is to say: sentences, by what they tell; empty where there is nothing."""
     found = standing(body)
-    paragraphs = (
-        ("", [f"{found.prefix.metadata.name} is {found.state.phase.value}: {found.message}"]),
-        ("", list(_served(found, now))),
-        ("What the evidence says", list(_evidence(found))),
-        ("It goes on when", list(_forward(found, now))),
-        ("It goes back when", list(_back(found, now))),
-        ("Not as it should be", list(_conditions(found))),
-        ("The last decisions", list(_decisions(found, now))),
-    )
+    return {
+        "phase": [f"{found.prefix.metadata.name} is {found.state.phase.value}: {found.message}"],
+        "served": list(_served(found, now)),
+        "evidence": list(_evidence(found)),
+        "goesOnWhen": list(_forward(found, now)),
+        "goesBackWhen": list(_back(found, now)),
+        "conditions": list(_conditions(found)),
+        "decisions": list(_decisions(found, now)),
+    }
+
+
+def paragraphs(found: Mapping[str, list[str]]) -> Group:
+    """The same for reading; what has no sentence is left out."""
+    lines = [(_HEADINGS[about], lines) for about, lines in found.items() if lines]
     return Group(
         *(
             line
-            for index, (heading, lines) in enumerate((h, ls) for h, ls in paragraphs if ls)
-            for line in _paragraph(heading, lines, first=index == 0)
+            for index, (heading, sentences) in enumerate(lines)
+            for line in _paragraph(heading, sentences, first=index == 0)
         )
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headwater.cli.why import reasons
+from headwater.cli.why import paragraphs, reasons
 from tests.unit.cli.conftest import Printed
 from tests.unit.cli.prefixes import DIGESTS, NOW, PROGRESSING, ROLLED_BACK, SETTLED, UNSEEN, body
 
@@ -79,18 +79,18 @@ help-desk is Pending: the controller has not looked at it yet: does it run?
 
 def test_a_canary(printed: Printed) -> None:
     """The numbers, what would let it go on or back, and what happened."""
-    assert printed(reasons(PROGRESSING, NOW)) == A_CANARY
+    assert printed(paragraphs(reasons(PROGRESSING, NOW))) == A_CANARY
 
 
 def test_a_version_that_went_back(printed: Printed) -> None:
     """Why, and what gives it another chance."""
-    assert printed(reasons(ROLLED_BACK, NOW)) == WENT_BACK
+    assert printed(paragraphs(reasons(ROLLED_BACK, NOW))) == WENT_BACK
 
 
 def test_there_is_little_to_say(printed: Printed) -> None:
     """Then little is said."""
-    assert printed(reasons(SETTLED, NOW)) == NOTHING
-    assert printed(reasons(UNSEEN, NOW)) == UNKNOWN
+    assert printed(paragraphs(reasons(SETTLED, NOW))) == NOTHING
+    assert printed(paragraphs(reasons(UNSEEN, NOW))) == UNKNOWN
 
 
 def canary(spec: dict[str, Any], **candidate: Any) -> dict[str, Any]:
@@ -173,6 +173,6 @@ def test_what_comes_next(
     printed: Printed, prefix: dict[str, Any], said: list[str], unsaid: list[str]
 ) -> None:
     """What is asked for before the next step, and nothing that is not."""
-    text = printed(reasons(prefix, NOW), 1000)
+    text = printed(paragraphs(reasons(prefix, NOW)), 1000)
     assert all(sentence in text for sentence in said), text
     assert not any(sentence in text for sentence in unsaid), text
