@@ -73,3 +73,20 @@ class RequestError(HeadwaterError):
         """Keep the place apart from the sentence, so that both can be shown."""
         self.where = where
         super().__init__(f"{where}: {message}")
+
+
+class HistoryError(HeadwaterError):
+    """A history that does not continue the one before it: what is cached of that would be lost.
+
+    Attributes:
+        where: the path of the first difference, as in `messages[3].content[0].text`.
+    """
+
+    def __init__(self, where: str, message: str) -> None:
+        """Keep the place apart from the sentence, so that both can be shown."""
+        self.where = where
+        super().__init__(f"{where}: {message}")
+
+
+class BusyError(HeadwaterError):
+    """A conversation is asked for a turn while another thread or task waits for its answer."""
