@@ -231,6 +231,16 @@ REFUSED_WARMERS: dict[str, tuple[dict[str, Any], str]] = {
     "no credential": ({"spec.credentials": []}, "spec.credentials"),
     "a credential twice": ({"spec.credentials": [*WARMER["spec"]["credentials"]] * 2}, "duplicate entries for key"),
     "warm": ({"spec.warm": "All"}, 'supported values: "Stable", "StableAndCandidate"'),
+    "neither key nor identity": ({"spec.credentials": [{"name": "a"}]}, "takes one of secretRef and workloadIdentity"),
+    "half an hour": ({"spec.activeHours": {"from": "07:30", "to": "20:00"}}, "is no full hour from 00:00 to 23:00"),
+    "midnight twice": ({"spec.activeHours": {"from": "00:00", "to": "00:00"}}, "is no full hour from 01:00 to 24:00"),
+    "no hour": ({"spec.activeHours": {"from": "08:00", "to": "08:00"}}, "leave activeHours out"),
+    "a night of days": ({"spec.activeHours": {"from": "22:00", "to": "06:00", "days": ["Mon"]}}, "let it end at 24:00"),
+    "no day": ({"spec.activeHours": {"from": "07:00", "to": "20:00", "days": ["Someday"]}}, 'supported values: "Mon"'),
+    "a budget of words": ({"spec.budget": {"maxUsdPerDay": "lots"}}, "is no amount above 0 in US dollars"),
+    "a budget of nothing": ({"spec.budget": {"maxUsdPerDay": "0.00"}}, "is no amount above 0 in US dollars"),
+    "thinking with a budget": ({"spec.request": {"thinking": "enabled"}}, 'supported values: "adaptive", "disabled"'),
+    "a delay": ({"spec.verify": {"delay": "soon"}}, "is no duration"),
 }  # fmt: skip
 
 
@@ -248,6 +258,22 @@ def test_an_unsound_warmer_is_refused(changes: dict[str, Any], message: str, app
 def test_a_sound_warmer_is_taken(schedule: str, apply: Apply) -> None:
     """`Auto`, or five cron fields."""
     done = apply(changed(WARMER, {"spec.schedule": schedule, "spec.models": ["claude-opus-5"]}))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"activeHours": {"timeZone": "Europe/Berlin", "from": "07:00", "to": "24:00", "days": ["Mon"]}},
+        {"activeHours": {"from": "22:00", "to": "06:00"}},
+        {"budget": {"maxUsdPerDay": "1.50"}, "whenUneconomical": "Suspend"},
+        {"request": {"thinking": "adaptive", "effort": "high", "betas": ["b"]}, "verify": {"attempts": 0}},
+        {"credentials": [{"name": "a", "workloadIdentity": {"federationRuleId": "r", "organizationId": "o"}}]},
+    ],
+)  # fmt: skip
+def test_more_of_a_warmer(spec: dict[str, Any], apply: Apply) -> None:
+    """Each field as its documentation writes it."""
+    done = apply(changed(WARMER, {f"spec.{name}": value for name, value in spec.items()}))
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -329,7 +355,7 @@ def test_kubectl_get_shows_what_matters(apply: Apply, crds: Cluster, namespace: 
     assert wide_header.endswith(" MESSAGE")
     assert wide_row.endswith(" v8 gets 5 %.")
     header, row = table("cw")
-    assert header == "NAME PREFIX SCHEDULE READY AGE"
+    assert header == "NAME PREFIX SCHEDULE SPENT READY AGE"
     assert row.startswith("w p ")
     names = crds.kubectl("get", "headwater", "-n", namespace, "-o", "name").stdout.split()
     assert names == ["cachewarmer.headwater.dev/w", "promptprefix.headwater.dev/p"]

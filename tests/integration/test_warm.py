@@ -21,7 +21,7 @@ from headwater.contract.digest import Digest
 from headwater.contract.route import Revision, Route, Weight, credential_fingerprint
 from headwater.providers.usage import Usage
 from headwater.resources.warmer import CacheWarmer
-from headwater.warmer.cronjob import WarmedPrefix, cronjob
+from headwater.warmer.cronjob import NextRun, WarmedPrefix, cronjob
 from headwater.warmer.report import decode
 from tests.cluster.control_plane import Cluster
 from tests.cluster.node import run_cronjob_now
@@ -121,6 +121,7 @@ def desired(warmer: dict[str, Any], provider_url: str | None = None) -> dict[str
     return cronjob(
         CacheWarmer.model_validate(warmer),
         WarmedPrefix("5m", MODELS),
+        NextRun(),
         image="example.com/headwater:test",
         bundle_config_map=BUNDLE,
         provider_url=provider_url,

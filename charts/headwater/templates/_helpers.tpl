@@ -110,6 +110,8 @@ topologySpreadConstraints:
 name: {{ index . 1 }}
 image: {{ include "headwater.image" (list $root $root.Values.image) }}
 imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+{{- /* What it said last is in the pod's state then, where people look first. */}}
+terminationMessagePolicy: FallbackToLogsOnError
 resources: {{- toYaml (index $root.Values (index . 1)).resources | nindent 2 }}
 securityContext:
   allowPrivilegeEscalation: false
@@ -193,4 +195,11 @@ true
 {{- else if eq $mode "Fail" -}}
 {{- fail (printf "\n\nThis cluster knows no %s (monitoring.coreos.com/v1): install the Prometheus operator first, or set monitoring.whenMissing to Skip, or to Render where the renderer asks no cluster." (index . 1)) -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The rule that every role for people has. */}}
+{{- define "headwater.readers" -}}
+- apiGroups: [headwater.dev]
+  resources: [promptprefixes, cachewarmers]
+  verbs: [get, list, watch]
 {{- end -}}

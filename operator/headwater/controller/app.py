@@ -8,7 +8,7 @@ import signal
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -31,6 +31,7 @@ from headwater.controller.publish import Publisher
 from headwater.controller.queue import WorkQueue
 from headwater.controller.store import Store
 from headwater.controller.warmer import WarmerReconciler
+from headwater.controller.warmth import Warmth
 from headwater.controller.watch import SELECTED, Watcher, Work
 from headwater.evidence.ledger import Ledger
 from headwater.evidence.prometheus import Prometheus
@@ -123,6 +124,7 @@ class Pulse:
 
     heed_signals: Callable[[], None]
     queue: WorkQueue[Work] | None = None
+    warmth: Warmth = field(default_factory=Warmth)
 
     def problem(self) -> str:
         """What stands still; empty where nothing does."""
@@ -132,7 +134,10 @@ class Pulse:
 
 @contextlib.asynccontextmanager
 async def alive(url: str | None, pulse: Pulse) -> AsyncIterator[None]:
-    """Answer the liveness probe, in the event loop whose life it tells. Who waits is alive, too."""
+    """Answer the liveness probe, in the event loop whose life it tells. Who waits is alive, too.
+
+    Beside it at /metrics: what warming did.
+    """
     if url is None:
         yield
         return
@@ -142,8 +147,13 @@ async def alive(url: str | None, pulse: Pulse) -> AsyncIterator[None]:
         problem = pulse.problem()
         return web.Response(text=f"{problem or 'alive'}\n", status=500 if problem else 200)
 
+    async def metrics(_: web.Request) -> web.Response:
+        headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=pulse.warmth.exposition(), headers=headers)
+
     app = web.Application()
     app.router.add_get(at.path or "/", answer)
+    app.router.add_get("/metrics", metrics)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -196,8 +206,15 @@ async def _look_after(
         Nudger(cluster, store, recorder, enabled=options.pod_annotations),
         clock,
     )
+    pulse.warmth = evidence.warmth
     warmers = WarmerReconciler(
-        cluster, store, recorder, clock, image=options.image, provider_url=options.provider_url
+        cluster,
+        store,
+        recorder,
+        evidence.warmth,
+        clock,
+        image=options.image,
+        provider_url=options.provider_url,
     )
 
     async def reconcile(work: Work) -> timedelta | None:

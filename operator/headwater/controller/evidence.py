@@ -6,16 +6,17 @@ It judges nothing. A source that is away is an outage, which the reconciles are 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from headwater.cluster import PROMPT_PREFIX
+from headwater.cluster import CACHE_WARMER, PROMPT_PREFIX
 from headwater.contract.digest import Digest
 from headwater.controller.adherence import Adherence, signature
 from headwater.controller.objects import Key
 from headwater.controller.store import PrefixRecord, Store
+from headwater.controller.warmth import Warmth
 from headwater.controller.watch import Work
 from headwater.evidence.ledger import Ledger, Sample
 from headwater.evidence.prometheus import Prometheus, QueryError
@@ -57,6 +58,7 @@ class Evidence:
     prometheus: Prometheus | None
     interval: timedelta
     clock: Callable[[], datetime]
+    warmth: Warmth = field(default_factory=Warmth)
     outage: str = field(default="", init=False)
     adherence: Adherence = field(init=False)
     # A controller that starts into an outage must not take it for a sidecar that starts anew.
@@ -96,6 +98,9 @@ class Evidence:
             for name in self.ledger.record(sample, self.clock()):
                 for key in keys[name]:
                     look(Work(PROMPT_PREFIX, key), _TOGETHER)
+            for name in self.warmth.see(sample, self.clock()):
+                for warmer in self._idle_warmers(keys[name]):
+                    look(Work(CACHE_WARMER, warmer), _TOGETHER)
 
         problem = ""
         try:
@@ -112,6 +117,14 @@ class Evidence:
                 self.ledger.forget(self.clock())
         self._note(problem, look)
         self._look_at_consumers(look)
+
+    def _idle_warmers(self, prefixes: Iterable[Key]) -> Iterator[Key]:
+        """Those that did not know of traffic; the others look at it before each of their runs."""
+        for prefix in prefixes:
+            for warmer in self.store.warmers_of(prefix):
+                key = Key(warmer["metadata"]["namespace"], warmer["metadata"]["name"])
+                if key not in self.warmth.watching:
+                    yield key
 
     def _look_at_consumers(self, look: Callable[[Work, timedelta], None]) -> None:
         """Have a prefix looked at where something about its consumers began or ended."""

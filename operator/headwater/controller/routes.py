@@ -70,7 +70,8 @@ def _kept_warm(lanes: Iterable[Lane], used: set[Digest]) -> tuple[WarmLane, ...]
             {
                 WarmLane(lane.digest, lane.model, lane.fingerprint)
                 for lane in lanes
-                if lane.state == "Warm" and lane.fingerprint and lane.digest in used
+                # What is left to its traffic is kept warm, too: the warmer steps in when it ends.
+                if lane.state in ("Warm", "Skipped") and lane.fingerprint and lane.digest in used
             },
             key=lambda lane: (lane.digest, lane.model, lane.credential),
         )

@@ -19,7 +19,7 @@ from headwater.resources import CacheWarmer
 from headwater.resources.prefix import Consumers
 from headwater.resources.warmer import Lane
 from headwater.rollout.state import Counts
-from headwater.warmer.report import Report
+from headwater.warmer.report import Finished
 
 FORCE_DELETION_ANNOTATION: Final = "headwater.dev/force-deletion"
 """On a PromptPrefix: with `true` it is deleted although pods mount its bundle."""
@@ -138,7 +138,8 @@ class Store:
         self._consumes: dict[Key, frozenset[Key]] = {}
         """The prefixes whose bundles each pod mounts."""
         self._consumers: dict[Key, dict[Key, Consumer]] = {}
-        self._reports: dict[Key, dict[str, Report]] = {}
+        self._runs: dict[Key, dict[str, Finished]] = {}
+        self._troubles: dict[Key, dict[str, tuple[str, str]]] = {}
         self._found: dict[Key, Found] = {}
         self._by_prefix: dict[Key, dict[Key, Found]] = {}
         self._by_label: dict[tuple[str, str], set[str]] = {}
@@ -219,21 +220,34 @@ class Store:
         self.cron_jobs[key] = generation
         return changed
 
-    def see_report(self, warmer: Key, pod: str, report: Report) -> bool:
+    def see_run(self, warmer: Key, pod: str, run: Finished) -> bool:
         """Take in what a warming pod reported; False where it is known."""
-        reports = self._reports.setdefault(warmer, {})
-        if pod in reports:
+        runs = self._runs.setdefault(warmer, {})
+        if pod in runs:
             return False
-        reports[pod] = report
+        runs[pod] = run
         return True
 
-    def lose_report(self, warmer: Key, pod: str) -> None:
-        """Forget a pod that is gone; the status has what it reported."""
-        self._reports.get(warmer, {}).pop(pod, None)
+    def see_trouble(self, warmer: Key, body: Object, trouble: str) -> bool:
+        """Take in why a warming pod reports nothing, empty where it may yet; False if known."""
+        troubles, pod = self._troubles.setdefault(warmer, {}), body["metadata"]["uid"]
+        _, known = troubles.pop(pod, ("", ""))
+        if trouble:
+            troubles[pod] = body["metadata"]["creationTimestamp"], trouble
+        return trouble != known
 
-    def reports(self, warmer: Key) -> list[Report]:
-        """What the pods of a warmer reported."""
-        return list(self._reports.get(warmer, {}).values())
+    def lose_run(self, warmer: Key, pod: str) -> None:
+        """Forget a pod that is gone; the status has what it reported."""
+        self._runs.get(warmer, {}).pop(pod, None)
+        self._troubles.get(warmer, {}).pop(pod, None)
+
+    def runs(self, warmer: Key) -> dict[str, Finished]:
+        """What the pods of a warmer reported, by the pod's uid."""
+        return dict(self._runs.get(warmer, {}))
+
+    def trouble(self, warmer: Key) -> tuple[str, str]:
+        """When the latest pod was made that reports nothing, and why it does not."""
+        return max(self._troubles.get(warmer, {}).values(), default=("", ""))
 
     def see_pod(self, body: Object) -> set[Key]:
         """Take in a pod; the prefixes that it became a consumer of, or is one no more."""

@@ -6,7 +6,7 @@ the fingerprint that the job reports.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -23,24 +23,33 @@ from headwater.cluster import (
     Object,
 )
 from headwater.contract.assembly import TTL_SECONDS
+from headwater.contract.content import TTL
 from headwater.contract.digest import Digest
+from headwater.controller import runs, warming, worth
 from headwater.controller.conditions import Finding, kstatus, stamp
 from headwater.controller.events import Recorder
 from headwater.controller.objects import Key, bundle_name, editor_of
+from headwater.controller.routes import counted_tokens
 from headwater.controller.store import Store
-from headwater.controller.warming import shared_credential
+from headwater.controller.warming import LaneKey, Lanes, Skip
+from headwater.controller.warmth import Kept, Warmth
+from headwater.evidence.lanes import LaneId
 from headwater.resources import CacheWarmer, PromptPrefix
-from headwater.resources.warmer import CacheWarmerStatus, Lane, LastUsage
-from headwater.warmer.cronjob import WarmedPrefix, cronjob, schedule_of
-from headwater.warmer.report import Report, ReportError, WarmedLane, decode
+from headwater.resources.schema import Condition
+from headwater.resources.warmer import CacheWarmerStatus, Lane
+from headwater.rollout.state import Phase
+from headwater.warmer.cronjob import NextRun, WarmedPrefix, cronjob, name_for, timetable_of
+from headwater.warmer.report import Finished
+from headwater.warmer.schedule import START_UP, ScheduleError, Timetable, problem
 
 DESIRED_ANNOTATION: Final = "headwater.dev/desired"
 """Hash of the CronJob as it was wished for last: what is as wished is not written again."""
 
 _ONCE_MORE: Final = timedelta(milliseconds=200)
 """When a write that came second is decided on anew."""
-
-_LaneKey = tuple[str, str, str]
+_MOMENT: Final = timedelta(seconds=1)
+_DAY: Final = timedelta(days=1)
+_OFF: Final = NextRun(suspended=True)
 
 
 @dataclass(slots=True)
@@ -50,16 +59,21 @@ class WarmerReconciler:
     cluster: Cluster
     store: Store
     recorder: Recorder
+    warmth: Warmth
     clock: Callable[[], datetime]
     image: str
     provider_url: str | None = None
     _applied: dict[Key, Object] = field(default_factory=dict)
+    _taken: dict[Key, set[str]] = field(default_factory=dict)
+    """The pods whose reports stand in the status."""
 
     async def reconcile(self, key: Key) -> timedelta | None:
         """Make the cluster say what the warmer says; when to look again, if at all."""
         body = self.store.warmers.get(key)
         if body is None:
             self._applied.pop(key, None)  # its CronJob goes by its owner reference
+            self._taken.pop(key, None)
+            self.warmth.forget(key)
             return None
         if body["metadata"].get("deletionTimestamp"):
             return None
@@ -76,42 +90,170 @@ class WarmerReconciler:
             raise
 
     async def _reconcile(self, key: Key, warmer: CacheWarmer) -> timedelta | None:
-        now = self.clock().replace(microsecond=0)
-        record = self.store.prefixes.get(Key(key.namespace, warmer.spec.prefix_ref.name))
+        now, recorded = self.clock().replace(microsecond=0), warmer.status
+        prefix, missing = self._prefix(key, warmer)
+        if prefix is None:
+            await self._stop(key, warmer)
+            await self._record(key, warmer, recorded, missing, now)
+            return None
+        awaits = prefix.status.phase == Phase.WARMING.value and warmer.spec.warm != "Stable"
+        facts = WarmedPrefix(prefix.spec.ttl, prefix.spec.models, awaits)
+        new = self._new_runs(key, warmer)
+        warmer = _after(warmer, new.values())
+        lanes = self._lanes(key, warmer, prefix, new.values(), now)
+        found = self._decide(key, warmer, facts, lanes, now)
+        await self._apply(key, warmer, prefix, facts, found)
+        ttl = timedelta(seconds=TTL_SECONDS[facts.ttl])
+        aged = [
+            warming.shown(lane, found.skips.get(name), lanes.used.get(name), ttl, now)
+            for name, lane in lanes.recorded.items()
+        ]
+        conditions = found.conditions
+        if found.times is not None and not found.stopped:
+            conditions = [*_ready(aged, found.times, self._trouble(key, warmer)), *conditions]
+        await self._record(key, warmer, recorded, conditions, now, aged, found.times)
+        await self._tell_transitions(warmer, recorded.conditions, conditions)
+        await self._tell_runs(warmer, prefix, lanes, new)
+        self._taken[key] |= new.keys()
+        self.warmth.took(key, warmer, new.values())
+        if lanes.used:
+            self.warmth.watching.add(key)
+        self.warmth.keep(key, Kept(prefix.metadata.name, facts.ttl, tuple(aged)))
+        return _look_again(warmer, found, lanes, aged, ttl, now)
+
+    # --- what is known -----------------------------------------------------------------------
+
+    def _prefix(self, key: Key, warmer: CacheWarmer) -> tuple[PromptPrefix | None, list[Finding]]:
+        """The prefix, where it serves something; else what is missing."""
+        name = warmer.spec.prefix_ref.name
+        record = self.store.prefixes.get(Key(key.namespace, name))
         if record is None:
             message = (
-                f"there is no PromptPrefix {warmer.spec.prefix_ref.name!r} in {key.namespace}:"
-                " apply it, or correct prefixRef"
+                f"there is no PromptPrefix {name!r} in {key.namespace}: apply it, or correct"
+                " prefixRef"
             )
-            await self._record(key, warmer, kstatus("PrefixNotFound", message), (), None, now)
-            return None
+            return None, kstatus("PrefixNotFound", message)
         prefix = PromptPrefix.model_validate(record.body)
         if prefix.status.stable is None and prefix.status.candidate is None:
-            message = f"{prefix.metadata.name} serves no version yet"
-            await self._record(key, warmer, kstatus("PrefixNotServed", message), (), None, now)
-            return None
-        facts = WarmedPrefix(ttl=prefix.spec.ttl, models=prefix.spec.models)
-        shared = self._shared_credential(key, warmer)
-        await self._apply(key, _suspended(warmer) if shared else warmer, prefix, facts)
-        wanted = set(_wanted(warmer, prefix))
-        lanes = merge(warmer.status.lanes, self.store.reports(key), wanted)
-        ttl = timedelta(seconds=TTL_SECONDS[prefix.spec.ttl])
-        aged = [age(lane, ttl, now) for lane in lanes]
-        schedule = schedule_of(warmer, facts)
-        if shared:
-            found = kstatus("CredentialShared", shared, stalled=True)
-            if all(shared != condition.message for condition in warmer.status.conditions):
-                await self._tell(warmer, "CredentialShared", shared)
-        else:
-            found = _ready(aged, schedule)
-        await self._record(key, warmer, found, aged, schedule, now)
-        await self._tell_results(warmer, prefix, aged)
-        ends = [
-            lane.last_warm_at + ttl - now
-            for lane in aged
-            if lane.state == "Warm" and lane.last_warm_at is not None
+            return None, kstatus("PrefixNotServed", f"{name} serves no version yet")
+        return prefix, []
+
+    def _new_runs(self, key: Key, warmer: CacheWarmer) -> dict[str, Finished]:
+        """The runs that the status does not tell of yet, by their pods."""
+        there, reported = self.store.runs(key), warmer.status.reported_at
+        taken = self._taken.get(key)
+        if taken is None:  # what this process did not take another one did
+            taken = {
+                pod
+                for pod, run in there.items()
+                if reported is not None and (run.began_at is None or run.began_at <= reported)
+            }
+        self._taken[key] = taken & there.keys()
+        return {pod: run for pod, run in there.items() if pod not in taken}
+
+    def _lanes(
+        self,
+        key: Key,
+        warmer: CacheWarmer,
+        prefix: PromptPrefix,
+        new: Iterable[Finished],
+        now: datetime,
+    ) -> Lanes:
+        wanted = frozenset(_wanted(warmer, prefix))
+        plain = warming.is_plain(warmer.spec.request)
+        recorded = runs.merged(warmer.status.lanes, new, wanted, now, named=plain)
+        prefix_key = Key(key.namespace, prefix.metadata.name)
+        counted = counted_tokens([*self.store.lanes_of(prefix_key), *recorded.values()])
+        record = self.store.prefixes[prefix_key]
+        resolution = record.resolution
+        declared = resolution.digest if resolution is not None else None
+        tokens, exact = {}, set()
+        for name in wanted:
+            digest = Digest(name.digest)
+            if (provided := counted.get(digest, {}).get(name.model)) is not None:
+                tokens[name] = provided
+                exact.add(name)
+            elif resolution is not None and digest == declared and name.model in resolution.tokens:
+                tokens[name] = resolution.tokens[name.model]
+        used = {
+            name: at
+            for name, lane in recorded.items()
+            if (at := self.warmth.uses.last(_id(prefix.metadata.name, lane))) is not None
+        }
+        others = [
+            CacheWarmer.model_validate(other)
+            for other in self.store.warmers_of(prefix_key)
+            if other["metadata"]["name"] != key.name
         ]
-        return min(ends) + timedelta(seconds=1) if ends else None
+        shared = warming.overlaps(warmer, others, prefix.spec.models)
+        older = {one.metadata.name for one in others if warming.leaves_to(warmer, one)}
+        return Lanes(
+            wanted=wanted,
+            recorded=recorded,
+            tokens=tokens,
+            counted=frozenset(exact),
+            used=used,
+            elsewhere={
+                name: shared[name.credential, name.model]
+                for name in wanted
+                if shared.get((name.credential, name.model)) in older
+            },
+            shared=shared,
+        )
+
+    def _trouble(self, key: Key, warmer: CacheWarmer) -> str:
+        """Why the latest run reported nothing; empty where it did."""
+        made, trouble = self.store.trouble(key)
+        reported = warmer.status.reported_at
+        if not trouble or (reported and datetime.fromisoformat(made) < reported):
+            return ""
+        return trouble
+
+    # --- what follows ------------------------------------------------------------------------
+
+    def _decide(
+        self, key: Key, warmer: CacheWarmer, facts: WarmedPrefix, lanes: Lanes, now: datetime
+    ) -> "_Found":
+        """Whether and what the next run warms."""
+        try:
+            times = timetable_of(warmer, facts)
+            slow = warmer.status.start_up or START_UP
+            sparse = (
+                problem(warmer.spec.schedule, facts.ttl, now, slow)
+                if warmer.spec.schedule != "Auto"
+                else None
+            )
+            skips = warming.skips(warmer, facts.ttl, times, lanes, now)
+        except ScheduleError as error:
+            return _stopped(None, "ScheduleInvalid", str(error))
+        if sparse is not None:
+            return _stopped(times, "ScheduleTooSparse", sparse)
+        if shared := self._shared_credential(key, warmer):
+            return _stopped(times, "CredentialShared", shared)
+        priced = worth.priced(lanes, facts.ttl)
+        conditions = [_cacheable(lanes, skips)]
+        left = worth.left_today(warmer, now)
+        run, stop = NextRun(), ""
+        if left is not None:
+            budget = worth.within_budget(warmer, left, priced.values())
+            conditions.append(budget)
+            stop = "" if budget.status == "True" else budget.message
+            run = NextRun(allowance=worth.allowance(left, priced, len(lanes.wanted)))
+        pays = self._economical(warmer, times, facts.ttl, lanes, priced, now)
+        conditions.append(pays)
+        if pays.status == "False" and warmer.spec.when_uneconomical == "Suspend":
+            stop = stop or pays.message
+        if lanes.shared:
+            conditions.append(_exclusive(warmer, lanes))
+        run = NextRun(
+            suspended=bool(stop) or len(skips) == len(lanes.wanted),
+            skip=tuple((name.credential, name.model, Digest(name.digest).short) for name in skips),
+            allowance=run.allowance,
+        )
+        if stop:
+            reason = "BudgetSpent" if "budget" in stop else pays.reason
+            conditions = [*kstatus(reason, stop), *conditions]
+        return _Found(times, run, conditions, skips, stopped=bool(stop))
 
     def _shared_credential(self, key: Key, warmer: CacheWarmer) -> str:
         prefixes = [one for one in self.store.prefixes if one.namespace == key.namespace]
@@ -120,22 +262,84 @@ class WarmerReconciler:
             return ""
         here = self.store.warmers_in(key.namespace)
         others = [CacheWarmer.model_validate(self.store.warmers[one]) for one in here if one != key]
-        return shared_credential(warmer, others, dedicated)
+        return warming.shared_credential(warmer, others, dedicated)
+
+    def _economical(
+        self,
+        warmer: CacheWarmer,
+        times: Timetable,
+        ttl: TTL,
+        lanes: Lanes,
+        priced: Mapping[LaneKey, Any],
+        now: datetime,
+    ) -> Finding:
+        uses, prefix = self.warmth.uses, warmer.spec.prefix_ref.name
+        seen_for = now - uses.since if uses.since is not None else timedelta()
+        traffic = {
+            name: found
+            for name, lane in lanes.recorded.items()
+            if lane.fingerprint
+            and (found := worth.traffic_of(uses.gaps(_id(prefix, lane), now), seen_for)) is not None
+        }
+        verdict = worth.economical(warmer, times, ttl, priced, traffic)
+        if verdict is not None:
+            return verdict
+        for before in warmer.status.conditions:  # what was seen before a restart still holds
+            if before.type == "Economical":
+                return Finding(before.type, before.status, before.reason, before.message)
+        message = "no sidecar has told of a lane's traffic for an hour yet"
+        return Finding("Economical", "Unknown", "TrafficUnknown", message)
+
+    # --- what is written ---------------------------------------------------------------------
+
+    async def _stop(self, key: Key, warmer: CacheWarmer) -> None:
+        """A CronJob without a prefix would start pods that find no bundle."""
+        name = Key(key.namespace, name_for(warmer.metadata.name))
+        if name not in self.store.cron_jobs:
+            return
+        facts = WarmedPrefix("5m", warmer.spec.models)
+        await self._write(
+            key,
+            cronjob(
+                _scheduled_somehow(warmer),
+                facts,
+                _OFF,
+                image=self.image,
+                bundle_config_map=bundle_name(Key(key.namespace, warmer.spec.prefix_ref.name)),
+                provider_url=self.provider_url,
+            ),
+            warmer,
+        )
 
     async def _apply(
-        self, key: Key, warmer: CacheWarmer, prefix: PromptPrefix, facts: WarmedPrefix
+        self,
+        key: Key,
+        warmer: CacheWarmer,
+        prefix: PromptPrefix,
+        facts: WarmedPrefix,
+        found: "_Found",
     ) -> None:
-        """Apply the CronJob unless it stands as it was applied last."""
-        prefix_key = Key(key.namespace, prefix.metadata.name)
-        desired = _marked(
-            cronjob(
-                warmer,
-                facts,
-                image=self.image,
-                bundle_config_map=bundle_name(prefix_key),
-                provider_url=self.provider_url,
-            )
+        """Apply the CronJob; where nothing could ever be warmed, only one that stands there."""
+        name = Key(key.namespace, name_for(warmer.metadata.name))
+        useless = bool(found.skips) and all(
+            skip.why == "BelowMinimum" for skip in found.skips.values()
         )
+        hopeless = found.stopped or (useless and found.run.suspended)
+        if hopeless and name not in self.store.cron_jobs:
+            return
+        desired = cronjob(
+            warmer if found.times is not None else _scheduled_somehow(warmer),
+            facts,
+            found.run,
+            image=self.image,
+            bundle_config_map=bundle_name(Key(key.namespace, prefix.metadata.name)),
+            provider_url=self.provider_url,
+        )
+        await self._write(key, desired, warmer)
+
+    async def _write(self, key: Key, desired: Object, warmer: CacheWarmer) -> None:
+        """Apply a CronJob unless it stands as it was applied last."""
+        desired = _marked(desired)
         name = Key(key.namespace, desired["metadata"]["name"])
         last = self._applied.get(key)
         repairs = last is not None and last["desired"] == desired
@@ -167,20 +371,24 @@ class WarmerReconciler:
         self,
         key: Key,
         warmer: CacheWarmer,
+        recorded: CacheWarmerStatus,
         found: list[Finding],
-        lanes: Iterable[Lane],
-        schedule: str | None,
         now: datetime,
+        lanes: Iterable[Lane] = (),
+        times: Timetable | None = None,
     ) -> None:
-        """Write the status, where it says anything new."""
-        generation = warmer.metadata.generation
+        """Write the status, where it says anything new. `warmer` is as the new runs left it."""
+        generation, before = warmer.metadata.generation, warmer.status
         status = CacheWarmerStatus(
             observed_generation=generation,
-            schedule=schedule,
+            schedule=None if times is None else str(times),
+            start_up=before.start_up,
             lanes=tuple(lanes),
-            conditions=tuple(stamp(found, warmer.status.conditions, generation, now)),
+            spent=before.spent,
+            reported_at=before.reported_at,
+            conditions=tuple(stamp(found, before.conditions, generation, now)),
         )
-        if status == warmer.status:
+        if status == recorded:
             return
         dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         written = await self.cluster.replace_status(
@@ -196,17 +404,39 @@ class WarmerReconciler:
         )
         self.store.see_warmer(written)
 
-    async def _tell_results(
-        self, warmer: CacheWarmer, prefix: PromptPrefix, lanes: Iterable[Lane]
+    async def _tell_transitions(
+        self, warmer: CacheWarmer, before: Iterable[Condition], found: Iterable[Finding]
+    ) -> None:
+        """Tell of what became false, and of why nothing runs any more."""
+        known = {one.type: (one.status, one.message) for one in before}
+        for one in found:
+            status, message = known.get(one.type, ("", ""))
+            became_false = one.type in _TOLD and one.status == "False" != status
+            stopped = (one.type, one.status) == ("Stalled", "True") and one.message != message
+            if became_false or (stopped and one.reason in _TOLD_STALLED):
+                await self._tell(warmer, one.reason, one.message)
+
+    async def _tell_runs(
+        self,
+        warmer: CacheWarmer,
+        prefix: PromptPrefix,
+        lanes: Lanes,
+        new: Mapping[str, Finished],
     ) -> None:
         """Record every result, and tell of those that changed what a lane is."""
-        before = {_key(lane): lane for lane in warmer.status.lanes}
+        before = {
+            LaneKey(lane.credential, lane.model, str(lane.digest)): lane
+            for lane in warmer.status.lanes
+        }
         status = prefix.status
         versions = {row.digest: row.version for row in (status.stable, status.candidate) if row}
-        for lane in lanes:
-            known = before.get(_key(lane))
-            if known is not None and lane.last_warm_at == known.last_warm_at:
-                continue
+        warmed = {
+            LaneKey(lane.credential, lane.model, str(lane.digest))
+            for run in new.values()
+            for lane in run.report.lanes
+        }
+        for name in sorted(warmed & lanes.recorded.keys()):
+            lane, known = lanes.recorded[name], before.get(name)
             said = _result(lane, versions.get(lane.digest, ""))
             if said is None:
                 continue
@@ -216,6 +446,11 @@ class WarmerReconciler:
                 await self._tell(warmer, reason, note, facts, warning=warning)
             else:
                 self.recorder.record(CACHE_WARMER, _about(warmer), reason, note, facts)
+        for run in new.values():
+            if (skewed := runs.skew(run, self.clock())) and _place(warmer) not in self.warmth.told:
+                self.warmth.told.add(_place(warmer))
+                note = f"{skewed}: lanes are called cold in time, and NTP should run on the node"
+                await self._tell(warmer, "ClockSkewed", note)
 
     async def _tell(
         self,
@@ -230,9 +465,9 @@ class WarmerReconciler:
         await self.recorder.tell(CACHE_WARMER, about, reason, note, facts, warning=warning)
 
 
-def _suspended(warmer: CacheWarmer) -> CacheWarmer:
-    """The warmer as if its author had suspended it."""
-    spec = warmer.spec.model_copy(update={"suspend": True})
+def _scheduled_somehow(warmer: CacheWarmer) -> CacheWarmer:
+    """With a schedule that the API server takes, for a CronJob that is suspended."""
+    spec = warmer.spec.model_copy(update={"schedule": "Auto", "active_hours": None})
     return warmer.model_copy(update={"spec": spec})
 
 
@@ -258,70 +493,13 @@ def _stands(desired: Any, found: Any) -> bool:
     return bool(desired == found)
 
 
-def merge(recorded: Iterable[Lane], reports: Iterable[Report], wanted: set[_LaneKey]) -> list[Lane]:
-    """The wanted lanes, each with the newest that is known of it."""
-    lanes = {_key(lane): lane for lane in recorded if _key(lane) in wanted}
-    for report in reports:
-        for warmed in report.lanes:
-            name = (warmed.credential, warmed.model, str(warmed.digest))
-            known = lanes.get(name)
-            before = known.last_warm_at if known is not None else None
-            at = warmed.at.replace(microsecond=0)
-            if name in wanted and (before is None or at > before):
-                lanes[name] = _lane(warmed, at)
-    for credential, model, digest in wanted - set(lanes):
-        cold = Lane(credential=credential, model=model, digest=Digest(digest), state="Cold")
-        lanes[credential, model, digest] = cold
-    return [lane for _, lane in sorted(lanes.items())]
-
-
-def age(lane: Lane, ttl: timedelta, now: datetime) -> Lane:
-    """A warm lane whose TTL has passed is cold."""
-    if lane.state != "Warm" or lane.last_warm_at is None or now < lane.last_warm_at + ttl:
-        return lane
-    return lane.model_copy(update={"state": "Cold"})
-
-
-def report_of(pod: Object) -> Report | None:
-    """The report in a finished warming pod's termination message."""
-    for status in pod.get("status", {}).get("containerStatuses") or ():
-        terminated = status.get("state", {}).get("terminated")
-        if terminated and terminated.get("message"):
-            try:
-                return decode(terminated["message"])
-            except ReportError:
-                return None
-    return None
-
-
-def _lane(warmed: WarmedLane, at: datetime) -> Lane:
-    usage = warmed.usage
-    return Lane(
-        credential=warmed.credential,
-        model=warmed.model,
-        digest=warmed.digest,
-        state=warmed.state,
-        last_warm_at=at,
-        message=warmed.message or None,
-        fingerprint=warmed.fingerprint or None,
-        last_usage=None
-        if usage is None
-        else LastUsage(
-            cache_read=usage.cache_read,
-            cache_write5m=usage.cache_write_5m,
-            cache_write1h=usage.cache_write_1h,
-            uncached=usage.uncached,
-        ),
-    )
-
-
-def _wanted(warmer: CacheWarmer, prefix: PromptPrefix) -> Iterable[_LaneKey]:
+def _wanted(warmer: CacheWarmer, prefix: PromptPrefix) -> Iterable[LaneKey]:
     both = warmer.spec.warm == "StableAndCandidate"
     for revision in (prefix.status.stable, prefix.status.candidate if both else None):
         if revision is not None:
             for credential in warmer.spec.credentials:
                 for model in warmer.spec.models or prefix.spec.models:
-                    yield credential.name, model, str(revision.digest)
+                    yield LaneKey(credential.name, model, str(revision.digest))
 
 
 def _about(warmer: CacheWarmer) -> Object:
@@ -348,11 +526,101 @@ def _result(lane: Lane, version: str) -> tuple[str, str, dict[str, str]] | None:
     return None
 
 
-def _key(lane: Lane) -> _LaneKey:
-    return lane.credential, lane.model, str(lane.digest)
+def _place(warmer: CacheWarmer) -> Key:
+    """Its place."""
+    return Key(warmer.metadata.namespace, warmer.metadata.name)
 
 
-def _ready(lanes: Iterable[Lane], schedule: str) -> list[Finding]:
+_TOLD: Final = ("Cacheable", "WithinBudget", "Economical", "Exclusive")
+_TOLD_STALLED: Final = ("CredentialShared", "ScheduleTooSparse", "ScheduleInvalid")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was decided: `conditions` hold Ready and its like only where it is `stopped`."""
+
+    times: Timetable | None
+    run: NextRun
+    conditions: list[Finding]
+    skips: Mapping[LaneKey, Skip]
+    stopped: bool
+
+
+def _stopped(times: Timetable | None, reason: str, message: str) -> _Found:
+    return _Found(times, _OFF, kstatus(reason, message, stalled=True), {}, stopped=True)
+
+
+def _after(warmer: CacheWarmer, new: Iterable[Finished]) -> CacheWarmer:
+    """The warmer with what the new runs cost and took."""
+    finished = list(new)
+    began = [at for run in finished if (at := run.began_at) is not None]
+    status = warmer.status
+    if not began:
+        return warmer
+    costs = [(run.began_at or began[0], run.report.usd) for run in finished]
+    status = status.model_copy(
+        update={
+            "spent": worth.spent(status.spent, costs),
+            "start_up": runs.start_up(status.start_up, finished),
+            "reported_at": max(*began, status.reported_at or began[0]),
+        }
+    )
+    return warmer.model_copy(update={"status": status})
+
+
+def _look_again(
+    warmer: CacheWarmer,
+    found: _Found,
+    lanes: Lanes,
+    aged: Iterable[Lane],
+    ttl: timedelta,
+    now: datetime,
+) -> timedelta | None:
+    """When something changes by itself: a lane's end, the next decision, midnight."""
+    waits = [
+        lane.last_warm_at + ttl - now + _MOMENT
+        for lane in aged
+        if lane.state == "Warm" and lane.last_warm_at is not None
+    ]
+    if found.times is not None and lanes.used and warmer.spec.skip_when_traffic:
+        # Just before each run, with the latest that is known of the traffic.
+        due = found.times.after(now + warming.LEAD) - warming.LEAD
+        waits.append(max(due - now, _MOMENT))
+    retries = [lane.retry_at - now for lane in aged if lane.retry_at and lane.retry_at > now]
+    waits += [wait + _MOMENT for wait in retries]
+    if warmer.spec.budget is not None and warmer.status.spent is not None:
+        midnight = now.replace(hour=0, minute=0, second=0) + _DAY
+        waits.append(midnight - now + _MOMENT)
+    return min((wait for wait in waits if wait > timedelta()), default=None)
+
+
+def _cacheable(lanes: Lanes, skips: Mapping[LaneKey, Skip]) -> Finding:
+    below = sorted({skip.message for skip in skips.values() if skip.why == "BelowMinimum"})
+    if below:
+        return Finding("Cacheable", "False", "BelowMinimum", "; ".join(below))
+    if lanes.counted == lanes.wanted:
+        message = "the provider caches the contract for every model that is warmed"
+        return Finding("Cacheable", "True", "Cached", message)
+    message = "the provider has not counted the contract's tokens for every lane yet"
+    return Finding("Cacheable", "Unknown", "NotCounted", message)
+
+
+def _exclusive(warmer: CacheWarmer, lanes: Lanes) -> Finding:
+    other = min(lanes.shared.values())
+    credential, model = min(lanes.shared)
+    who = other if lanes.elsewhere else warmer.metadata.name
+    message = (
+        f"{len(lanes.shared)} lanes, {credential} on {model} for one, are named by {other}, too:"
+        f" {who} warms them; take them out of one of the two"
+    )
+    return Finding("Exclusive", "False", "LaneShared", message)
+
+
+def _id(prefix: str, lane: Lane) -> LaneId:
+    return LaneId(prefix, lane.digest.short, lane.model, lane.fingerprint or "")
+
+
+def _ready(lanes: Collection[Lane], times: Timetable, trouble: str) -> list[Finding]:
     failed = [lane for lane in lanes if lane.state == "Failed"]
     if failed:
         worst = failed[0]
@@ -360,4 +628,13 @@ def _ready(lanes: Iterable[Lane], schedule: str) -> list[Finding]:
             f"{len(failed)} lanes failed; {worst.credential} on {worst.model}: {worst.message}"
         )
         return kstatus("WarmingFailed", message, stalled=True)
-    return kstatus("Scheduled", f"warms at {schedule}", ready=True)
+    if trouble:
+        return kstatus("NoReport", trouble, stalled=True)
+    if lanes and all(lane.state == "Skipped" for lane in lanes):
+        return kstatus("Scheduled", f"nothing to do: {_why(lanes)}", ready=True)
+    return kstatus("Scheduled", f"warms at {times}", ready=True)
+
+
+def _why(lanes: Collection[Lane]) -> str:
+    """Why lanes are left out, each reason once."""
+    return "; ".join(sorted({lane.message or "" for lane in lanes}))

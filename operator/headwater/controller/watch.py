@@ -28,8 +28,8 @@ from headwater.cluster import (
 )
 from headwater.cluster.labels import ROLE_LABEL
 from headwater.controller.objects import CONTENT, Key
+from headwater.controller.runs import run_of, trouble_of
 from headwater.controller.store import Store
-from headwater.controller.warmer import report_of
 from headwater.resources.prefix import Consumers
 from headwater.warmer.cronjob import ROLE as WARM
 from headwater.warmer.cronjob import WARMER_LABEL
@@ -285,10 +285,11 @@ class Watcher:
     def _report(self, warmer: Key, body: Object, *, gone: bool) -> None:
         pod = body["metadata"]["uid"]
         if gone:
-            self.store.lose_report(warmer, pod)
+            self.store.lose_run(warmer, pod)
             return
-        report = report_of(body)
-        if report and self.store.see_report(warmer, pod, report):
+        run = run_of(body)
+        news = self.store.see_trouble(warmer, body, "" if run else trouble_of(body))
+        if (run and self.store.see_run(warmer, pod, run)) or news:
             self.add(Work(CACHE_WARMER, warmer))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from headwater.evidence.lanes import LaneId
 from headwater.evidence.ledger import Sample, Series
 from headwater.evidence.uses import SERVED_LABELS, USES, Served, Use
 from headwater.rollout.state import Counts
@@ -17,9 +18,11 @@ _COST: Final = "headwater_cost_usd_total"
 _FIRST_BYTE_SECONDS: Final = "headwater_time_to_first_byte_seconds_sum"
 _FIRST_BYTES: Final = "headwater_time_to_first_byte_seconds_count"
 COUNTERS: Final = (REQUESTS, _COST, _FIRST_BYTE_SECONDS, _FIRST_BYTES)
-READ: Final = (*COUNTERS, *USES)
+LANE_USED: Final = "headwater_lane_last_used_timestamp_seconds"
+READ: Final = (*COUNTERS, *USES, LANE_USED)
+_LANE_LABELS: Final = ("prefix", "digest12", "model", "credential")
 _COUNTER_LABELS: Final = ("prefix", "digest12", "model", "outcome", "eligible")
-LABELS: Final = (*_COUNTER_LABELS, *SERVED_LABELS, "reason", "at")
+LABELS: Final = (*_COUNTER_LABELS, *SERVED_LABELS, "reason", "at", "credential")
 """Those of their labels that are read."""
 
 _LIMIT: Final = 10**12
@@ -46,6 +49,7 @@ def sample_of(target: str, readings: Iterable[Reading]) -> Sample:
     started: float | None = None
     counts: dict[Series, Counts] = {}
     uses: dict[str, Use] = {}
+    lanes: dict[LaneId, float] = {}
     for name, labels, value in readings:
         if name == START:
             started = value
@@ -59,12 +63,17 @@ def sample_of(target: str, readings: Iterable[Reading]) -> Sample:
         elif name in USES:
             use = uses.setdefault(labels.get("prefix", ""), Use(Served.of(labels)))
             use.take(name, labels, _whole(value, name))
+        elif name == LANE_USED:
+            lane = LaneId(*(labels.get(label, "") for label in _LANE_LABELS))
+            _whole(value, name)
+            lanes[lane] = max(value, lanes.get(lane, 0.0))
     if started is None:
         raise ValueError(f"no {START}: whether counters restarted is unknown")
-    if max(len(counts), len(uses)) > _SERIES_LIMIT:
+    if max(len(counts), len(uses), len(lanes)) > _SERIES_LIMIT:
         raise ValueError(f"{len(counts):,} pairs of revision and model: this is no sidecar")
     try:
-        return Sample(target, datetime.fromtimestamp(started, UTC), counts, uses)
+        used = {lane: datetime.fromtimestamp(at, UTC) for lane, at in lanes.items()}
+        return Sample(target, datetime.fromtimestamp(started, UTC), counts, uses, used)
     except (ValueError, OverflowError, OSError) as error:
         raise ValueError(f"{started} is no time at which a process started") from error
 

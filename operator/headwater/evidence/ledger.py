@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from headwater.evidence.lanes import LaneId
 from headwater.evidence.uses import Use
 from headwater.rollout.state import Counts
 
@@ -47,6 +48,8 @@ class Sample:
     counts: Mapping[Series, Counts]
     uses: Mapping[str, Use] = field(default_factory=dict)
     """What it says besides of each prefix, by its name; the ledger does not ask."""
+    lanes: Mapping[LaneId, datetime] = field(default_factory=dict)
+    """When it last used each lane; the ledger does not ask."""
 
 
 @dataclass(slots=True)

@@ -1,12 +1,16 @@
 """The CronJob that a CacheWarmer stands for: a pure function from one to the other.
 
-Its pod holds API keys, so it gets nothing else: no service account token, no root, no writable
+Its pod holds API keys, so it gets nothing else: no token for the API server, no root, no writable
 disk. The keys are files, one volume each; they are never in the environment, which crash reports
 and child processes copy. The Secret itself is only named: whoever applies this need not read it.
+
+What a run leaves out and what it may cost stands in its command: the job may ask nobody, and a
+command that stays the same while traffic does need not be written for each run.
 """
 
 import hashlib
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -14,7 +18,7 @@ from headwater.cluster.labels import MANAGED_BY_LABEL, ROLE_LABEL
 from headwater.contract.content import TTL
 from headwater.resources.schema import API_VERSION
 from headwater.resources.warmer import CacheWarmer, Credential
-from headwater.warmer.schedule import START_UP, auto
+from headwater.warmer.schedule import START_UP, Timetable, timetable
 
 Object = dict[str, Any]
 
@@ -30,20 +34,43 @@ Source: kubernetes.io/docs/concepts/workloads/controllers/cron-jobs."""
 _BUNDLE: Final = PurePosixPath("/headwater/bundle")
 _CREDENTIALS: Final = PurePosixPath("/headwater/credentials")
 _KEY_FILE: Final = "api-key"
+_TOKEN_FILE: Final = "token"  # noqa: S105 - a file's name
+_TOKEN_SECONDS: Final = 600
+"""The least that the API server gives, and more than a run takes."""
 _REPORT: Final = "/dev/termination-log"
 
 
 @dataclass(frozen=True, slots=True)
 class WarmedPrefix:
-    """What a warmer needs to know of its prefix."""
+    """What a warmer needs to know of its prefix.
+
+    `awaits` a warm lane: a candidate gets no traffic before, so it shall not wait for an hour.
+    """
 
     ttl: TTL
     models: tuple[str, ...]
+    awaits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NextRun:
+    """What the next run does.
+
+    Attributes:
+        suspended: there is none.
+        skip: lanes that it leaves out: credential, model, the digest's first 12 hex characters.
+        allowance: US dollars that it may cost at most; None for any.
+    """
+
+    suspended: bool = False
+    skip: tuple[tuple[str, str, str], ...] = ()
+    allowance: Decimal | None = None
 
 
 def cronjob(
     warmer: CacheWarmer,
     prefix: WarmedPrefix,
+    run: NextRun,
     *,
     image: str,
     bundle_config_map: str,
@@ -54,10 +81,15 @@ def cronjob(
     Args:
         warmer: the resource; its namespace, name and uid become the owner reference.
         prefix: its prefix's TTL (for `schedule: Auto`) and models (for those left empty).
+        run: what was decided about the next run.
         image: an image whose `headwater` command can `warm`.
         bundle_config_map: the bundle's ConfigMap in the warmer's namespace.
         provider_url: another base URL than the provider's own, such as a gateway's.
+
+    Raises:
+        ScheduleError: there is no such time zone.
     """
+    times = timetable_of(warmer, prefix)
     labels = {
         MANAGED_BY_LABEL: "headwater",
         ROLE_LABEL: ROLE,
@@ -82,10 +114,9 @@ def cronjob(
             ],
         },
         "spec": {
-            "schedule": schedule_of(warmer, prefix),
-            # A control plane's own zone may have summer time, and an hour twice or never.
-            "timeZone": "Etc/UTC",
-            "suspend": warmer.spec.suspend,
+            "schedule": times.cron,
+            "timeZone": times.zone,
+            "suspend": warmer.spec.suspend or run.suspended,
             "concurrencyPolicy": "Forbid",
             # Later than this the next run is nearer than the one that was missed.
             "startingDeadlineSeconds": TIME_LIMIT_SECONDS,
@@ -99,7 +130,7 @@ def cronjob(
                     "activeDeadlineSeconds": TIME_LIMIT_SECONDS + 2 * int(START_UP.total_seconds()),
                     "template": {
                         "metadata": {"labels": labels},
-                        "spec": _pod(warmer, prefix, image, bundle_config_map, provider_url),
+                        "spec": _pod(warmer, prefix, run, image, bundle_config_map, provider_url),
                     },
                 },
             },
@@ -117,19 +148,29 @@ def name_for(warmer: str) -> str:
     return f"{kept}-{hashlib.sha256(warmer.encode()).hexdigest()[:8]}"
 
 
-def schedule_of(warmer: CacheWarmer, prefix: WarmedPrefix) -> str:
-    """The five cron fields in force."""
-    return auto(prefix.ttl) if warmer.spec.schedule == "Auto" else warmer.spec.schedule
+def timetable_of(warmer: CacheWarmer, prefix: WarmedPrefix) -> Timetable:
+    """The schedule in force.
+
+    Raises:
+        ScheduleError: there is no such time zone.
+    """
+    spec, start_up = warmer.spec, warmer.status.start_up or START_UP
+    return timetable(
+        spec.schedule, "5m" if prefix.awaits else prefix.ttl, spec.active_hours, start_up
+    )
 
 
 def _pod(
     warmer: CacheWarmer,
     prefix: WarmedPrefix,
+    run: NextRun,
     image: str,
     bundle_config_map: str,
     provider_url: str | None,
 ) -> Object:
+    account = warmer.spec.service_account_name
     return {
+        **({} if account is None else {"serviceAccountName": account}),
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -138,7 +179,7 @@ def _pod(
             {
                 "name": ROLE,
                 "image": image,
-                "command": _command(warmer, prefix, provider_url),
+                "command": _command(warmer, prefix, run, provider_url),
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,
@@ -167,26 +208,58 @@ def _pod(
         "volumes": [
             {"name": "bundle", "configMap": {"name": bundle_config_map}},
             *(
-                _key_volume(_volume_name(index), credential)
+                _volume(_volume_name(index), credential)
                 for index, credential in enumerate(warmer.spec.credentials)
             ),
         ],
     }
 
 
-def _command(warmer: CacheWarmer, prefix: WarmedPrefix, provider_url: str | None) -> list[str]:
+def _command(
+    warmer: CacheWarmer, prefix: WarmedPrefix, run: NextRun, provider_url: str | None
+) -> list[str]:
+    spec = warmer.spec
     command = ["headwater", "warm", "--bundle", str(_BUNDLE)]
-    for credential in warmer.spec.credentials:
-        command += [
-            "--credential",
-            f"{credential.name}={_CREDENTIALS / credential.name / _KEY_FILE}",
-        ]
-    for model in warmer.spec.models or prefix.models:
+    for credential in spec.credentials:
+        command += _access(credential)
+    for model in spec.models or prefix.models:
         command += ["--model", model]
-    command += ["--revisions", warmer.spec.warm, "--time-limit", str(TIME_LIMIT_SECONDS)]
+    command += ["--revisions", spec.warm, "--time-limit", str(TIME_LIMIT_SECONDS)]
+    settings = (
+        ("--thinking", spec.request.thinking),
+        ("--effort", spec.request.effort),
+        ("--speed", spec.request.speed),
+    )
+    for option, value in settings:
+        if value is not None:
+            command += [option, value]
+    for beta in spec.request.betas:
+        command += ["--beta", beta]
+    if spec.verify.attempts:
+        delay = f"{spec.verify.delay.total_seconds():g}"
+        command += ["--verify", str(spec.verify.attempts), "--verify-delay", delay]
+    for lane in run.skip:
+        command += ["--skip", "/".join(lane)]
+    if run.allowance is not None:
+        command += ["--allowance", f"{run.allowance:f}"]
     if provider_url is not None:
         command += ["--base-url", provider_url]
     return [*command, "--report", _REPORT]
+
+
+def _access(credential: Credential) -> list[str]:
+    directory = _CREDENTIALS / credential.name
+    identity = credential.workload_identity
+    if identity is None:
+        return ["--credential", f"{credential.name}={directory / _KEY_FILE}"]
+    ids = (
+        identity.federation_rule_id,
+        identity.organization_id,
+        identity.service_account_id or "",
+        identity.workspace_id or "",
+    )
+    token = directory / _TOKEN_FILE
+    return ["--identity", f"{credential.name}={':'.join((str(token), *ids))}"]
 
 
 def _volume_name(index: int) -> str:
@@ -194,12 +267,21 @@ def _volume_name(index: int) -> str:
     return f"credential-{index}"
 
 
-def _key_volume(name: str, credential: Credential) -> Object:
+def _volume(name: str, credential: Credential) -> Object:
+    if credential.workload_identity is not None:
+        token = {
+            "audience": credential.workload_identity.audience,
+            "expirationSeconds": _TOKEN_SECONDS,
+            "path": _TOKEN_FILE,
+        }
+        return {"name": name, "projected": {"sources": [{"serviceAccountToken": token}]}}
+    reference = credential.secret_ref
+    assert reference is not None  # noqa: S101 - the resource's own rule
     return {
         "name": name,
         "secret": {
-            "secretName": credential.secret_ref.name,
-            "items": [{"key": credential.secret_ref.key, "path": _KEY_FILE}],
+            "secretName": reference.name,
+            "items": [{"key": reference.key, "path": _KEY_FILE}],
             # Without its Secret a pod would wait for ever and report nothing: so it starts,
             # warms with the other keys, and says which one is missing.
             "optional": True,

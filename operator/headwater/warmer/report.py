@@ -10,6 +10,7 @@ Source of the limit: kubernetes.io/docs/tasks/debug/debug-application/determine-
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 import msgspec
@@ -25,8 +26,9 @@ MESSAGE_LIMIT: Final = 400
 """Characters that one sentence may have: six bytes each at worst, and names beside them."""
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
-State = Literal["Warm", "Cold", "Failed"]
-_WORST_FIRST: Final[Sequence[State]] = ("Failed", "Cold", "Warm")
+State = Literal["Warm", "Cold", "Failed", "Skipped"]
+_WORST_FIRST: Final[Sequence[State]] = ("Failed", "Cold", "Skipped", "Warm")
+_NANO: Final = Decimal("1e-9")
 
 
 class ReportError(HeadwaterError):
@@ -43,9 +45,13 @@ class WarmedLane(msgspec.Struct, frozen=True):
         at: when the request was started (UTC); the provider counts the TTL from there. In a
             report it is exact to the millisecond.
         state: `Warm`: the contract was read from cache or written to it. `Cold`: the provider
-            answered and cached nothing. `Failed`: no answer.
-        usage: None where there was no answer.
+            answered and cached nothing. `Failed`: no answer. `Skipped`: nothing was sent, for
+            want of budget.
+        usage: of the warming request; None where there was no answer.
         message: what went wrong and what to do; empty where nothing did.
+        requests: how many were sent, retries and verification included.
+        usd: what all of them cost, to the billionth; None where no price is known.
+        retry_after: seconds for which the provider wants no request.
     """
 
     credential: str
@@ -56,14 +62,38 @@ class WarmedLane(msgspec.Struct, frozen=True):
     state: State
     usage: Usage | None = None
     message: str = ""
+    requests: int = 1
+    usd: Decimal | None = None
+    retry_after: int = 0
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The lanes of one run; `cut` more did not fit. `message` is about the run as a whole."""
+    """The lanes of one run; `cut` more did not fit, which cost `cut_usd`.
+
+    `message` is about the run as a whole.
+    """
 
     lanes: tuple[WarmedLane, ...] = ()
     cut: int = 0
     message: str = ""
+    cut_usd: Decimal = Decimal(0)
+
+    @property
+    def usd(self) -> Decimal:
+        """What the run cost, as far as prices are known."""
+        return self.cut_usd + sum((lane.usd or Decimal(0) for lane in self.lanes), Decimal(0))
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A run that has ended: its report, and the schedule's time that it was for, where known."""
+
+    report: Report
+    scheduled_at: datetime | None = None
+
+    @property
+    def began_at(self) -> datetime | None:
+        """When its first request was started; None where it had no lanes."""
+        return min((lane.at for lane in self.report.lanes), default=None)
 
 
 class _Lane(msgspec.Struct, array_like=True):
@@ -74,9 +104,12 @@ class _Lane(msgspec.Struct, array_like=True):
     digest: int
     after_ms: int
     state: State
-    tokens: tuple[int, int, int, int] | None
-    """Read, written for 5m, written for 1h, neither. No output: a warming request has none."""
+    tokens: list[int] | None
+    """Read, written for 5m, written for 1h, neither, and output where there was any."""
     message: int | None
+    requests: int = 1
+    nanos: int | None = None
+    retry_after: int = 0
 
 
 class _Credential(msgspec.Struct, array_like=True, frozen=True):
@@ -88,6 +121,7 @@ class _Document(msgspec.Struct, omit_defaults=True):
     format: int
     message: str = ""
     cut: int = 0
+    cut_nanos: int = 0
     at: datetime | None = None
     credentials: list[_Credential] = []
     models: list[str] = []
@@ -112,7 +146,9 @@ def encode(report: Report) -> bytes:
 
     def first(count: int) -> bytes:
         cut = report.cut + len(report.lanes) - count
-        return _document(msgspec.structs.replace(silent, lanes=silent.lanes[:count], cut=cut))
+        gone = sum((lane.usd or Decimal(0) for lane in silent.lanes[count:]), report.cut_usd)
+        kept = silent.lanes[:count]
+        return _document(msgspec.structs.replace(silent, lanes=kept, cut=cut, cut_usd=gone))
 
     fitting = bisect_right(range(len(report.lanes) + 1), SIZE_LIMIT, key=lambda n: len(first(n)))
     return first(fitting - 1)
@@ -137,6 +173,7 @@ def decode(message: str | bytes) -> Report:
             lanes=tuple(_lane(document, lane) for lane in document.lanes),
             cut=document.cut,
             message=document.message,
+            cut_usd=document.cut_nanos * _NANO,
         )
     except (msgspec.MsgspecError, DigestError, IndexError, ValueError, OverflowError) as error:
         raise ReportError(
@@ -164,6 +201,9 @@ def _document(report: Report) -> bytes:
                 message=messages.setdefault(_shortened(lane.message), len(messages))
                 if lane.message
                 else None,
+                requests=lane.requests,
+                nanos=None if lane.usd is None else _nanos(lane.usd),
+                retry_after=lane.retry_after,
             )
         )
     return msgspec.json.encode(
@@ -171,6 +211,7 @@ def _document(report: Report) -> bytes:
             format=FORMAT,
             message=_shortened(report.message),
             cut=report.cut,
+            cut_nanos=_nanos(report.cut_usd),
             at=began,
             credentials=list(credentials),
             models=list(models),
@@ -196,19 +237,26 @@ def _lane(document: _Document, lane: _Lane) -> WarmedLane:
         digest=Digest(document.digests[lane.digest]),
         at=document.at + lane.after_ms * _MILLISECOND,
         state=lane.state,
-        usage=lane.tokens
-        and Usage(
-            cache_read=lane.tokens[0],
-            cache_write_5m=lane.tokens[1],
-            cache_write_1h=lane.tokens[2],
-            uncached=lane.tokens[3],
-        ),
+        usage=None if lane.tokens is None else _usage(lane.tokens),
         message="" if lane.message is None else document.messages[lane.message],
+        requests=lane.requests,
+        usd=None if lane.nanos is None else lane.nanos * _NANO,
+        retry_after=lane.retry_after,
     )
 
 
-def _tokens(usage: Usage) -> tuple[int, int, int, int]:
-    return (usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.uncached)
+def _tokens(usage: Usage) -> list[int]:
+    tokens = [usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.uncached]
+    return [*tokens, usage.output] if usage.output else tokens
+
+
+def _usage(tokens: Sequence[int]) -> Usage:
+    read, write_5m, write_1h, uncached, *output = tokens
+    return Usage(uncached, read, write_5m, write_1h, sum(output))
+
+
+def _nanos(usd: Decimal) -> int:
+    return round(usd / _NANO)
 
 
 def _milliseconds(at: datetime) -> datetime:

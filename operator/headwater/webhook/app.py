@@ -20,6 +20,7 @@ from headwater.webhook.metrics import Metrics
 from headwater.webhook.server import Listeners, Server
 from headwater.webhook.sidecar import Settings
 from headwater.webhook.validation import Validator
+from headwater.webhook.warmers import WarmerValidator
 
 _log: Final = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ async def run(options: Options, announce: Callable[[Listeners], None]) -> None:
                 time.monotonic,
             ),
             Validator(cluster),
+            WarmerValidator(cluster, lambda: datetime.now(UTC)),
             certificate,
             metrics,
         )

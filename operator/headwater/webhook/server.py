@@ -16,12 +16,13 @@ from typing import Final
 
 from aiohttp import web
 
-from headwater.cluster import POD, PROMPT_PREFIX, ApiError, Kind
+from headwater.cluster import CACHE_WARMER, POD, PROMPT_PREFIX, ApiError, Kind
 from headwater.webhook.certificates import Certificate
 from headwater.webhook.injector import Injector
 from headwater.webhook.metrics import Metrics
 from headwater.webhook.review import Answer, Request, ReviewError, read, write
 from headwater.webhook.validation import Validator
+from headwater.webhook.warmers import WarmerValidator
 
 _log: Final = logging.getLogger(__name__)
 
@@ -51,12 +52,14 @@ class Server:
         self,
         injector: Injector,
         validator: Validator,
+        warmers: WarmerValidator,
         certificate: Certificate,
         metrics: Metrics,
     ) -> None:
         """Serve nothing yet."""
         self._injector = injector
         self._validator = validator
+        self._warmers = warmers
         self._certificate = certificate
         self._metrics = metrics
         self._ending = False
@@ -110,6 +113,10 @@ class Server:
         validate = self._serve("validate", PROMPT_PREFIX, ("CREATE", "UPDATE"), self._validate)
         app.router.add_post("/inject", inject)
         app.router.add_post("/validate", validate)
+        warmer = self._serve(
+            "validate-warmer", CACHE_WARMER, ("CREATE", "UPDATE"), self._validate_warmer
+        )
+        app.router.add_post("/validate-warmer", warmer)
         return app
 
     def _metrics_app(self) -> web.Application:
@@ -156,6 +163,10 @@ class Server:
 
     async def _validate(self, request: Request) -> tuple[Answer, str]:
         answer = await self._validator.answer(request)
+        return answer, "refused" if answer.refusal else "admitted"
+
+    async def _validate_warmer(self, request: Request) -> tuple[Answer, str]:
+        answer = await self._warmers.answer(request)
         return answer, "refused" if answer.refusal else "admitted"
 
 

@@ -79,6 +79,13 @@ def test_the_only_cluster_roles_are_for_people(case: str) -> None:
     assert bool(roles) == (case == "namespaced")
 
 
+def test_roles_for_people_go_with_the_chart() -> None:
+    """Their rules are their own: what is gathered by labels is written again when it is deleted."""
+    roles = [body for body in objects(rendered()).values() if body["kind"] == "ClusterRole"]
+    assert [body["metadata"]["name"] for body in roles if not body.get("rules")] == []
+    assert [body["metadata"]["name"] for body in roles if "aggregationRule" in body] == []
+
+
 def test_pods_are_left_alone_where_that_is_wanted() -> None:
     """Without `tellPods` the controller may not patch pods."""
     told = ("controller", "", "", "pods", "", "patch")

@@ -1,15 +1,23 @@
 """A CacheWarmer on the real API server: its CronJob, and what its pods report."""
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
-from headwater.cluster import CACHE_WARMER, CRON_JOB, EVENT, POD
+from headwater.cluster import CACHE_WARMER, CRON_JOB, EVENT, JOB, POD, PROMPT_PREFIX
 from headwater.contract.digest import Digest
 from headwater.providers.usage import Usage
 from headwater.warmer.report import Report, State, WarmedLane, encode
+from tests.cluster.control_plane import Cluster
 from tests.cluster.waiting import wait_until
 from tests.integration.controller.harness import Api
 from tests.integration.controller.team import MODEL, PATIENCE, REPAIR_SECONDS, Team, route
@@ -76,8 +84,8 @@ class Warmer:
 
         wait_until(told, PATIENCE, f"an Event {reason} says {', '.join(words)}")
 
-    def finish(self, name: str, message: str) -> None:
-        """A pod of the CronJob's template ends, and leaves this termination message."""
+    def start(self, name: str) -> None:
+        """A pod of the CronJob's template is made."""
         template = self.await_cron_job()["spec"]["jobTemplate"]["spec"]["template"]
         namespace = self.team.namespace
         pod = {
@@ -86,6 +94,10 @@ class Warmer:
         }
         # It is refused until the namespace has its service account.
         wait_until(lambda: self.api.create(POD, pod), PATIENCE, "a pod is accepted")
+
+    def finish(self, name: str, message: str) -> None:
+        """A pod of the CronJob's template ends, and leaves this termination message."""
+        self.start(name)
         ended = {
             "name": "warm",
             "image": "x",
@@ -95,7 +107,7 @@ class Warmer:
             "state": {"terminated": {"exitCode": 0, "message": message}},
         }
         status = {"phase": "Succeeded", "containerStatuses": [ended]}
-        self.api.patch(POD, namespace, name, {"status": status}, subresource="/status")
+        self.api.patch(POD, self.team.namespace, name, {"status": status}, subresource="/status")
 
     def report(
         self,
@@ -230,6 +242,110 @@ class TestCronJob:
         team.await_bundle(consumer, digest)
 
 
+class TestWhatIsNotRun:
+    """Each is said in a condition and an Event, and starts no pod."""
+
+    def test_a_contract_below_the_minimum(self, warmer: Warmer, team: Team) -> None:
+        """There is no CronJob, and the model is named."""
+        team.serve(source={"system": [{"text": "Be brief."}]})
+        warmer.apply()
+        found = warmer.await_condition("Cacheable", "False", "BelowMinimum")
+        assert f"{MODEL} caches from" in found["message"]
+        warmer.await_event("BelowMinimum", MODEL, "lengthen the prefix")
+        assert warmer.await_lane("Cold")["message"] == found["message"]
+        assert warmer.cron_job() is None
+
+    def test_a_schedule_that_leaves_lanes_cold(self, warmer: Warmer, team: Team) -> None:
+        """Where no webhook refused it, or the prefix's TTL changed since."""
+        team.serve()
+        warmer.apply(schedule="*/50 * * * *")
+        found = warmer.await_condition("Stalled", "True", "ScheduleTooSparse")
+        assert "up to 50m between two runs" in found["message"]
+        assert "a cache of 5m" in found["message"]
+        assert warmer.cron_job() is None
+        warmer.apply()
+        warmer.await_condition("Ready", "True", "Scheduled")
+        assert warmer.await_cron_job()["spec"]["suspend"] is False
+        warmer.apply(schedule="*/20 * * * *")
+        warmer.await_condition("Stalled", "True", "ScheduleTooSparse")
+        assert warmer.await_cron_job()["spec"]["suspend"] is True
+
+    def test_a_time_zone_that_does_not_exist(self, warmer: Warmer, team: Team) -> None:
+        """It is named; with one that does, the CronJob follows it."""
+        team.serve()
+        hours = {"timeZone": "Europe/Atlantis", "from": "07:00", "to": "20:00"}
+        warmer.apply(activeHours=hours)
+        found = warmer.await_condition("Stalled", "True", "ScheduleInvalid")
+        assert "no time zone 'Europe/Atlantis'" in found["message"]
+        warmer.apply(activeHours={**hours, "timeZone": "Europe/Berlin"})
+        warmer.await_condition("Ready", "True", "Scheduled")
+        spec = warmer.await_cron_job()["spec"]
+        assert (spec["schedule"], spec["timeZone"]) == ("*/4 7-19 * * *", "Europe/Berlin")
+        assert warmer.status()["schedule"] == "*/4 7-19 * * * (Europe/Berlin)"
+
+    def test_a_prefix_that_is_taken_away(self, warmer: Warmer, team: Team, api: Api) -> None:
+        """Pods that find no bundle would only wait."""
+        team.serve()
+        warmer.apply()
+        warmer.await_condition("Ready", "True", "Scheduled")
+        api.delete(PROMPT_PREFIX, team.namespace, "house")
+        warmer.await_condition("Ready", "False", "PrefixNotFound")
+        wait_until(
+            lambda: warmer.await_cron_job()["spec"]["suspend"], PATIENCE, "the CronJob is suspended"
+        )
+
+    def test_two_warmers_of_one_lane(self, warmer: Warmer, team: Team, api: Api) -> None:
+        """Both say so, and the older one runs."""
+        team.serve()
+        warmer.apply()
+        warmer.await_condition("Ready", "True", "Scheduled")
+        born = api.get(CACHE_WARMER, team.namespace, "warm")["metadata"]["creationTimestamp"]
+
+        def is_later() -> bool:
+            return datetime.now(UTC) > datetime.fromisoformat(born) + timedelta(seconds=1)
+
+        wait_until(is_later, PATIENCE, "another second has begun")
+        warmer.apply("again")
+        first = warmer.await_condition("Exclusive", "False", "LaneShared")
+        assert "named by again, too: warm warms them" in first["message"]
+
+        def both() -> bool:
+            second = api.get(CACHE_WARMER, team.namespace, "again").get("status", {})
+            told = {row["type"]: row["message"] for row in second.get("conditions", ())}
+            assert "named by warm, too: warm warms them" in told.get("Exclusive", "")
+            (lane,) = second["lanes"]
+            assert lane["state"] == "Skipped"
+            assert api.get(CRON_JOB, team.namespace, "headwater-again")["spec"]["suspend"] is True
+            return bool(warmer.await_cron_job()["spec"]["suspend"] is False)
+
+        wait_until(both, PATIENCE, "the younger one leaves the lane alone")
+
+    def test_pods_that_find_no_place(self, warmer: Warmer, team: Team, api: Api) -> None:
+        """The scheduler's words, until a run reports."""
+        digest = team.serve()
+        warmer.apply()
+        warmer.start("pod-1")
+        why = "0/3 nodes are available: 3 Insufficient memory."
+        unplaced = {"type": "PodScheduled", "status": "False", "message": why}
+        status = {"phase": "Pending", "conditions": [unplaced]}
+        api.patch(POD, team.namespace, "pod-1", {"status": status}, subresource="/status")
+        found = warmer.await_condition("Ready", "False", "NoReport")
+        assert why in found["message"]
+        warmer.report("pod-2", digest, at=datetime.now(UTC), usage=Usage(cache_write_5m=1_530))
+        api.request("DELETE", POD.path(team.namespace, "pod-1"), gracePeriodSeconds="0")
+        warmer.await_condition("Ready", "True", "Scheduled")
+
+    def test_a_clock_that_is_ahead(self, warmer: Warmer, team: Team) -> None:
+        """It is told, and makes no lane warm for longer than it is."""
+        digest = team.serve()
+        warmer.apply()
+        ahead = datetime.now(UTC) + timedelta(seconds=30)
+        warmer.report("pod-1", digest, at=ahead, usage=Usage(cache_read=1_530))
+        lane = warmer.await_lane("Warm")
+        assert datetime.fromisoformat(lane["lastWarmAt"]) < ahead - timedelta(seconds=20)
+        warmer.await_event("ClockSkewed", "s ahead of ours", "NTP")
+
+
 class TestReports:
     USAGE = Usage(cache_write_5m=1_530)
 
@@ -298,3 +414,67 @@ class TestReports:
             "the next report counts",
         )
         assert before["digest"] == digest
+
+    def test_what_it_cost_is_counted(self, warmer: Warmer, team: Team, liveness: str) -> None:
+        """Requests, tokens and money in the controller's metrics; a day's sum in the status."""
+        digest = team.serve()
+        warmer.apply(budget={"maxUsdPerDay": "1"})
+        lane = WarmedLane(
+            *("prod", FINGERPRINT, MODEL, digest, datetime.now(UTC), "Warm"),
+            Usage(cache_write_5m=1_530),
+            requests=2,
+            usd=Decimal("0.0125"),
+        )
+        warmer.finish("pod-1", encode(Report(lanes=(lane,))).decode())
+        warmer.await_lane("Warm")
+        assert warmer.status()["spent"]["usd"] == "0.0125"
+        warmer.await_condition("WithinBudget", "True", "BudgetLeft")
+        with urlopen(liveness.replace("/healthz", "/metrics"), timeout=10) as answer:
+            text = answer.read().decode()
+        where = f'namespace="{team.namespace}",prefix="house"'
+        assert f'headwater_warm_requests_total{{{where},result="warm",warmer="warm"}} 2.0' in text
+        assert (
+            f'headwater_warm_tokens_total{{kind="cache_write_5m",{where},warmer="warm"}} 1530.0'
+            in text
+        )
+        assert f'headwater_warm_cost_usd_total{{{where},warmer="warm"}} 0.0125' in text
+        (state,) = re.findall(rf"headwater_warm_lane_state.(.*{team.namespace}.*). 1.0", text)
+        assert 'state="warm"' in state
+
+
+class TestTrigger:
+    """`headwater warm --trigger`: a run now, for who may make Jobs."""
+
+    def trigger(self, team: Team, control_plane: Cluster) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                Path(sys.executable).with_name("headwater"),
+                *("warm", "--trigger", "warm", "-n", team.namespace),
+            ],
+            env={**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def test_it_makes_a_job_where_one_is_of_use(
+        self, warmer: Warmer, team: Team, api: Api, control_plane: Cluster
+    ) -> None:
+        """Not for what is unknown, not for what is warm, and not for what may not run."""
+        unknown = self.trigger(team, control_plane)
+        assert unknown.returncode == 1
+        assert "there is no CacheWarmer 'warm'" in unknown.stderr
+        digest = team.serve()
+        warmer.apply()
+        warmer.await_lane("Cold")
+        made = self.trigger(team, control_plane)
+        assert (made.returncode, made.stdout.endswith("warms warm\n")) == (0, True), made.stderr
+        (job,) = api.list(JOB, team.namespace)
+        assert job["metadata"]["name"] == made.stdout.split()[1]
+        assert job["metadata"]["ownerReferences"][0]["name"] == CRON_JOB_NAME
+        warmer.report("pod-1", digest, at=datetime.now(UTC), usage=Usage(cache_read=1_530))
+        warmer.await_lane("Warm")
+        warm = self.trigger(team, control_plane)
+        assert (warm.returncode, warm.stdout) == (0, "warm is warm: nothing to do\n")
+        assert len(api.list(JOB, team.namespace)) == 1

@@ -202,13 +202,13 @@ class Site:
     def ask(self, port: int, **changes: Any) -> None:
         """Point the chart's configurations to a port of this machine."""
         for body in deployed(*WEBHOOKS):
-            (webhook,) = body["webhooks"]
-            service = webhook["clientConfig"].pop("service")
-            webhook["clientConfig"] = {
-                "url": f"https://127.0.0.1:{port}{service['path']}",
-                "caBundle": self.authority.bundle,
-            }
-            webhook |= changes
+            for webhook in body["webhooks"]:
+                service = webhook["clientConfig"].pop("service")
+                webhook["clientConfig"] = {
+                    "url": f"https://127.0.0.1:{port}{service['path']}",
+                    "caBundle": self.authority.bundle,
+                }
+                webhook.update(changes)
             self.cluster.kubectl(
                 *("apply", "--server-side", "--force-conflicts", "-f", "-"), input=json.dumps(body)
             )

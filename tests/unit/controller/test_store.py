@@ -20,7 +20,7 @@ from headwater.controller.objects import (
 )
 from headwater.controller.store import Resolution, Store
 from headwater.resources.prefix import Consumers
-from headwater.warmer.report import Report
+from headwater.warmer.report import Finished, Report
 from tests.unit.controller.bodies import (
     ONE,
     PREFIX,
@@ -352,13 +352,30 @@ def test_a_report_is_taken_once() -> None:
     """A pod's message does not change; when the pod goes, the status has it."""
     store = Store()
     key = Key("ai-platform", "keep-warm")
-    report = Report()
-    assert store.see_report(key, "pod-1", report)
-    assert not store.see_report(key, "pod-1", report)
-    assert store.reports(key) == [report]
-    store.lose_report(key, "pod-1")
-    store.lose_report(Key("ai-platform", "unknown"), "pod-1")
-    assert store.reports(key) == []
+    run = Finished(Report())
+    assert store.see_run(key, "pod-1", run)
+    assert not store.see_run(key, "pod-1", run)
+    assert store.runs(key) == {"pod-1": run}
+    store.lose_run(key, "pod-1")
+    store.lose_run(Key("ai-platform", "unknown"), "pod-1")
+    assert store.runs(key) == {}
+
+
+def test_the_trouble_of_the_latest_pod_counts() -> None:
+    """It is news where it changes, and gone where the pod goes or gets on."""
+    store = Store()
+    key = Key("ai-platform", "keep-warm")
+
+    def pod(uid: str, minute: int) -> dict[str, Any]:
+        return {"metadata": {"uid": uid, "creationTimestamp": f"2026-11-21T09:{minute:02}:00Z"}}
+
+    assert store.see_trouble(key, pod("b", 4), "no room")
+    assert not store.see_trouble(key, pod("b", 4), "no room")
+    assert store.see_trouble(key, pod("a", 0), "no image")
+    assert store.trouble(key) == ("2026-11-21T09:04:00Z", "no room")
+    assert store.see_trouble(key, pod("b", 4), "")
+    store.lose_run(key, "a")
+    assert store.trouble(key) == ("", "")
 
 
 def test_who_refers_to_a_config_map() -> None:

@@ -1,13 +1,25 @@
-"""What a warmer may warm, and which lanes a candidate waits for before it gets traffic."""
+"""What a warmer may warm, what its next run leaves out, and what a candidate waits for."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from headwater.cluster import Object
-from headwater.controller.warming import awaited_lanes, shared_credential
+from headwater.controller.warming import (
+    LaneKey,
+    Lanes,
+    awaited_lanes,
+    leaves_to,
+    overlaps,
+    shared_credential,
+    shown,
+    skips,
+)
 from headwater.resources import CacheWarmer
+from headwater.resources.warmer import Lane
 from headwater.rollout.state import State
+from headwater.warmer.schedule import Timetable, auto
 from tests.unit.rollout.stories import HAIKU, OPUS, V1, V2, serving
 
 
@@ -38,6 +50,11 @@ KEPT = lane(V1.digest, "Warm")
         pytest.param([warmer(KEPT, lane(V2.digest, "Warm"))], (), id="it is warm"),
         pytest.param([warmer(KEPT, lane(V2.digest, "Failed"))], (), id="it cannot be warmed"),
         pytest.param([warmer(lane(V1.digest, "Cold"))], (), id="the warmer sleeps"),
+        pytest.param(
+            [warmer(lane(V1.digest, "Skipped"))],
+            (f"prod on {OPUS}",),
+            id="its stable sister is left to its traffic",
+        ),
         pytest.param([warmer(KEPT, suspend=True)], (), id="the warmer is suspended"),
         pytest.param([warmer(KEPT, warm="Stable")], (), id="the warmer leaves candidates alone"),
         pytest.param(
@@ -134,3 +151,125 @@ def test_a_dedicated_prefix_shares_no_credential(
     assert bool(said) == bool(names)
     for name in names:
         assert name in said
+
+
+NOW = datetime(2026, 11, 21, 9, 3, 50, tzinfo=UTC)
+"""Ten seconds before a run of `*/4`."""
+EVERY_4 = Timetable("*/4 * * * *")
+KEY = LaneKey("prod", OPUS, str(V1.digest))
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+def known(state: str = "Warm", **given: Any) -> Lane:
+    return Lane.model_validate(lane(V1.digest, state) | given)
+
+
+def typed(**spec: Any) -> CacheWarmer:
+    return CacheWarmer.model_validate(warmer(**spec))
+
+
+def lanes(**given: Any) -> Lanes:
+    return Lanes(wanted=frozenset({KEY}), **given)
+
+
+@pytest.mark.parametrize(
+    ("what", "ttl", "why", "said"),
+    [
+        pytest.param(lanes(), "5m", None, "", id="nothing is known"),
+        # The run after is at 9:08, its request 30 s later, and 10 s are a margin.
+        pytest.param(lanes(used={KEY: ago(9)}), "5m", "Traffic", "real requests", id="just used"),
+        pytest.param(lanes(used={KEY: ago(11)}), "5m", None, "", id="not until the run after"),
+        pytest.param(lanes(used={KEY: ago(180)}), "1h", "Traffic", "", id="until 10:00:40"),
+        pytest.param(lanes(used={KEY: ago(200)}), "1h", None, "", id="not until then"),
+        pytest.param(
+            lanes(tokens={KEY: 500}, counted=frozenset({KEY})),
+            "5m",
+            "BelowMinimum",
+            f"{OPUS} caches from 512 tokens on, and this contract has 500",
+            id="counted below the minimum",
+        ),
+        pytest.param(lanes(tokens={KEY: 500}), "5m", None, "", id="an estimate may be wrong"),
+        pytest.param(
+            lanes(tokens={KEY: 380}), "5m", "BelowMinimum", "about 380", id="but not that wrong"
+        ),
+        pytest.param(
+            lanes(recorded={KEY: known("Failed", message="429", retryAt=ago(-60).isoformat())}),
+            "5m",
+            "Retry",
+            "429",
+            id="the provider wants no request",
+        ),
+        pytest.param(
+            lanes(recorded={KEY: known("Failed", retryAt=ago(-9).isoformat())}),
+            "5m",
+            None,
+            "",
+            id="by then it does",
+        ),
+        pytest.param(
+            lanes(elsewhere={KEY: "other"}), "5m", "Elsewhere", "other names", id="another warms it"
+        ),
+    ],
+)
+def test_what_a_run_leaves_out(what: Lanes, ttl: Any, why: str | None, said: str) -> None:
+    """Only what needs nothing, or cannot be helped; with a sentence."""
+    found = skips(typed(), ttl, Timetable(auto(ttl)), what, NOW)
+    assert [skip.why for skip in found.values()] == ([why] if why else [])
+    assert all(said in skip.message for skip in found.values())
+
+
+def test_traffic_may_be_ignored() -> None:
+    """Who wants every run gets every run."""
+    assert skips(typed(skipWhenTraffic=False), "5m", EVERY_4, lanes(used={KEY: NOW}), NOW) == {}
+
+
+def test_the_denser_runs_for_a_candidate_are_for_it_alone() -> None:
+    """What an hour keeps warm is left out of them, until it is due; a cold lane never is."""
+    for seconds, left_out in ((60, True), (54 * 60, True), (56 * 60, False)):
+        warm = {KEY: known(lastWarmAt=ago(seconds).isoformat())}
+        assert bool(skips(typed(), "1h", EVERY_4, lanes(recorded=warm), NOW)) is left_out
+    assert skips(typed(), "1h", EVERY_4, lanes(), NOW) == {}
+
+
+def test_a_lane_as_it_is_shown() -> None:
+    """What is left out says so, and is warm or cold again when it is left out no more."""
+    life = timedelta(minutes=5)
+    (skip,) = skips(typed(), "5m", EVERY_4, lanes(used={KEY: NOW}), NOW).values()
+    warm = known(lastWarmAt=ago(60).isoformat())
+    skipped = shown(warm, skip, NOW, life, NOW)
+    assert (skipped.state, skipped.message) == ("Skipped", "real requests keep it warm")
+    assert shown(skipped, None, None, life, NOW) == warm
+    later = NOW + timedelta(minutes=10)
+    assert shown(skipped, None, None, life, later).state == "Cold"
+    assert shown(warm, None, None, life, later).state == "Cold"
+    assert shown(warm, None, later, life, later).state == "Warm"  # a real request read it
+    assert shown(known("Failed"), None, NOW, life, NOW).state == "Failed"
+
+
+def test_two_warmers_of_one_lane() -> None:
+    """Each learns of the other; the older one warms it."""
+    old = using("z", "help-desk", "anthropic/api-key")
+    young = using("a", "help-desk", "own/api-key", "anthropic/api-key")
+    metadata = young.metadata.model_copy(update={"creation_timestamp": "2026-11-21T09:00:00Z"})
+    young = young.model_copy(update={"metadata": metadata})
+    assert overlaps(young, [old], [OPUS]) == {("c1", OPUS): "z"}
+    assert overlaps(old, [young], [OPUS]) == {("c0", OPUS): "a"}
+    assert leaves_to(young, old)
+    assert not leaves_to(old, young)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"prefixRef": {"name": "other"}}, id="another prefix"),
+        pytest.param({"models": [HAIKU]}, id="another model"),
+        pytest.param({"request": {"effort": "high"}}, id="another effort: another cache"),
+        pytest.param({"suspend": True}, id="one that does nothing"),
+    ],
+)
+def test_warmers_that_share_nothing(other: dict[str, Any]) -> None:
+    """Though they use the same key."""
+    assert overlaps(typed(models=[OPUS]), [typed(**other)], [OPUS, HAIKU]) == {}

@@ -158,6 +158,7 @@ def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
     bundles.poll()
     identity = Identity("support", "sales", "chat", "web", "6d5f7")
     metrics = Metrics(identity, bundles, Lanes(), time.monotonic)
+    counted = metrics.of(stable, "claude-opus-5")
     for outcome, eligible, times in (
         (Outcome.HIT, True, 5),
         (Outcome.MISS, True, 2),
@@ -166,13 +167,13 @@ def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
         (Outcome.ABORTED, True, 3),
     ):
         for _ in range(times):
-            metrics.ended(stable, "claude-opus-5", outcome, eligible=eligible)
-    metrics.used(stable, "claude-opus-5", Usage(1_000, 0, 0, 0, 100))
-    metrics.began(stable, "claude-opus-5", 0.25)
-    metrics.began(stable, "claude-opus-5", 0.5)
+            counted.ended(outcome, eligible=eligible)
+    counted.used("claude-opus-5", Usage(1_000, 0, 0, 0, 100))
+    counted.first_byte.add(0.25)
+    counted.first_byte.add(0.5)
     before = datetime.now(UTC).replace(microsecond=0)
     for model in ("claude-opus-5", "another"):
-        metrics.violated(stable, model, Reason.TOOLS_ORDER)
+        metrics.of(stable, model).violated(Reason.TOOLS_ORDER)
         metrics.violations.note(Reason.TOOLS_ORDER, "tools[3]", time.monotonic())
 
     sample = parse("pod", metrics.exposition().decode())

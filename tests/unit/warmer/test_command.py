@@ -50,7 +50,7 @@ def test_failed_lanes_end_with_one_and_a_report(mounted: Path) -> None:
     (lane,) = report(mounted).lanes
     assert lane.state == "Failed"
     assert done.stdout == (
-        f"Failed  prod  claude-opus-4-8  {test_job.STABLE.digest.short}  {lane.message}\n"
+        f"Failed   prod  claude-opus-4-8  {test_job.STABLE.digest.short}  {lane.message}\n"
     )
     assert KEY not in done.output
 
@@ -90,3 +90,48 @@ def test_a_name_given_twice(mounted: Path) -> None:
     done = warm(mounted, f"--credential=prod={mounted / 'other'}")
     assert done.exit_code == 2
     assert "prod is given twice" in done.stderr
+
+
+def test_a_dry_run_says_what_it_would_cost(mounted: Path) -> None:
+    """As a read and as a write, lane by lane and in all; nothing is sent, and no key is read."""
+    (mounted / "api-key").unlink()
+    done = warm(mounted, "--dry-run")
+    assert done.exit_code == 0
+    lane, total = done.stdout.splitlines()
+    assert lane.startswith(f"prod  claude-opus-4-8  v1 {test_job.STABLE.digest.short}  ")
+    assert "USD  write 0.00" in lane
+    assert total.startswith("a run costs 0.000")
+    assert not (mounted / "report").exists()
+    assert "no price of house is known" in warm(mounted, "--dry-run", "--model=house").stdout
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--identity=prod", "write NAME=FILE"),
+        ("--identity=other=/token:rule", "write NAME=TOKEN_FILE:RULE:ORGANIZATION"),
+        ("--identity=prod=/token:rule:org", "each needs its own"),
+        ("--skip=prod/model", "write CREDENTIAL/MODEL/DIGEST"),
+        ("--allowance=much", "no amount of US dollars"),
+        ("--allowance=-1", "no amount of US dollars"),
+        ("--allowance=NaN", "no amount of US dollars"),
+    ],
+)
+def test_arguments_that_are_none(mounted: Path, argument: str, said: str) -> None:
+    """Each is refused with how to write it."""
+    done = warm(mounted, argument)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+
+
+def test_nobody_to_warm_for(mounted: Path) -> None:
+    """A key or an identity is needed."""
+    done = CliRunner().invoke(command, [f"--bundle={mounted / 'bundle'}", "--once"])
+    assert (done.exit_code, "give --credential" in done.stderr) == (2, True)
+
+
+def test_a_run_without_budget_is_no_failure(mounted: Path) -> None:
+    """What is left out for want of money is reported, and the job ends well."""
+    done = warm(mounted, "--allowance=0", "--once")
+    assert done.exit_code == 0
+    assert [lane.state for lane in report(mounted).lanes] == ["Skipped"]

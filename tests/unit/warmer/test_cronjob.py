@@ -1,6 +1,8 @@
 """The CronJob of a CacheWarmer: what its pod may do, and that no key ever passes through it."""
 
 import re
+from datetime import timedelta
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from headwater.resources.warmer import CacheWarmer
-from headwater.warmer.cronjob import WarmedPrefix, cronjob, name_for
+from headwater.resources.warmer import CacheWarmer, CacheWarmerStatus
+from headwater.warmer.cronjob import NextRun, WarmedPrefix, cronjob, name_for
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 DNS_SUBDOMAIN = re.compile(rf"{DNS_LABEL.pattern}(\.{DNS_LABEL.pattern})*")
@@ -36,10 +38,13 @@ def warmer(name: str = "keep", **spec: Any) -> CacheWarmer:
     )
 
 
-def a_cronjob(of: CacheWarmer | None = None, prefix: WarmedPrefix = PREFIX) -> dict[str, Any]:
+def a_cronjob(
+    of: CacheWarmer | None = None, prefix: WarmedPrefix = PREFIX, run: NextRun | None = None
+) -> dict[str, Any]:
     return cronjob(
         of or warmer(),
         prefix,
+        run or NextRun(),
         image="example.com/headwater:0.1.0",
         bundle_config_map="headwater.ai.org-core",
     )
@@ -91,11 +96,85 @@ def test_suspend_and_candidate_follow_the_spec() -> None:
 def test_another_base_url() -> None:
     """The provider's URL is named only where it is another than the provider's own."""
     desired = cronjob(
-        warmer(), PREFIX, image="i", bundle_config_map="b", provider_url="http://simulator:8080"
+        warmer(),
+        PREFIX,
+        NextRun(),
+        image="i",
+        bundle_config_map="b",
+        provider_url="http://simulator:8080",
     )
     command = command_of(desired)
     assert command[command.index("--base-url") + 1] == "http://simulator:8080"
     assert "--base-url" not in command_of(a_cronjob())
+
+
+def test_active_hours_are_the_cronjobs_own() -> None:
+    """Hours and days stand in its schedule, and its zone follows summer time by itself."""
+    hours = {"timeZone": "Europe/Berlin", "from": "07:00", "to": "20:00", "days": ["Mon", "Fri"]}
+    spec = a_cronjob(warmer(activeHours=hours))["spec"]
+    assert (spec["schedule"], spec["timeZone"]) == ("*/4 7-19 * * MON,FRI", "Europe/Berlin")
+
+
+def test_a_slow_start_up_makes_it_denser() -> None:
+    """What was measured on this cluster stands in the status, and counts."""
+    slow = warmer().model_copy(update={"status": CacheWarmerStatus(start_up=timedelta(seconds=75))})
+    assert a_cronjob(slow)["spec"]["schedule"] == "*/3 * * * *"
+
+
+def test_what_was_decided_about_the_next_run() -> None:
+    """Its allowance and what it leaves out stand in its command; it may ask nobody."""
+    run = NextRun(
+        suspended=True,
+        skip=(("prod", "claude-opus-4-8", "3f0c9a1b7e52"),),
+        allowance=Decimal("0.2500"),
+    )
+    desired = a_cronjob(run=run)
+    assert desired["spec"]["suspend"] is True
+    command = command_of(desired)
+    assert command[command.index("--skip") + 1] == "prod/claude-opus-4-8/3f0c9a1b7e52"
+    assert command[command.index("--allowance") + 1] == "0.2500"
+
+
+def test_it_is_sent_as_the_real_requests_are() -> None:
+    """What else keys the provider's cache, and how a write is verified."""
+    settings = {"thinking": "adaptive", "effort": "high", "speed": "fast", "betas": ["a", "b"]}
+    command = command_of(
+        a_cronjob(warmer(request=settings, verify={"delay": "1m30s", "attempts": 1}))
+    )
+    said = " ".join(command)
+    for words in (
+        "--thinking adaptive --effort high --speed fast --beta a --beta b",
+        "--verify 1 --verify-delay 90",
+    ):
+        assert words in said
+    assert "--verify" not in command_of(a_cronjob(warmer(verify={"attempts": 0})))
+
+
+def test_a_workload_identity_instead_of_a_key() -> None:
+    """A token for the provider alone, of the account that was named, and still none for the API."""
+    identity = {"federationRuleId": "rule", "organizationId": "org", "workspaceId": "ws"}
+    desired = a_cronjob(
+        warmer(
+            credentials=[{"name": "prod", "workloadIdentity": identity}],
+            serviceAccountName="warmers",
+        )
+    )
+    pod = desired["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("warmers", False)
+    (_, volume) = pod["volumes"]
+    assert volume["projected"]["sources"] == [
+        {
+            "serviceAccountToken": {
+                "audience": "https://api.anthropic.com",
+                "expirationSeconds": 600,
+                "path": "token",
+            }
+        }
+    ]
+    command = command_of(desired)
+    given = command[command.index("--identity") + 1]
+    assert given == "prod=/headwater/credentials/prod/token:rule:org::ws"
+    assert "--credential" not in command
 
 
 @given(NAMES)

@@ -7,6 +7,7 @@ The provider here is a loopback server that answers what a test says and keeps w
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,9 @@ async def test_every_lane_is_warmed_once(provider: Provider, tmp_path: Path) -> 
             at=NOW,
             state="Warm",
             usage=Usage(uncached=8, cache_read=5000),
+            usd={"claude-opus-4-8": Decimal("0.00254"), "claude-haiku-4-5": Decimal("0.000508")}[
+                model
+            ],
         )
         for name in keys
         for model in models
@@ -219,7 +223,7 @@ async def test_silently_uncached(
         (402, "billing"),
         (403, "put a valid API key"),
         (404, "remove claude-opus-4-8 from the models"),
-        (429, "the next run tries again"),
+        (429, "tried again with the next run"),
         (500, "the provider has trouble"),
         (529, "the provider has trouble"),
     ],
@@ -244,8 +248,9 @@ async def test_another_server(provider: Provider, key_file: Path, body: Any) -> 
     assert "127.0.0.1 answered without any usage: check the base URL" in lane.message
 
 
-async def test_no_answer(key_file: Path) -> None:
+async def test_no_answer(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing listens: the sentence names the host, and what may stand between."""
+    monkeypatch.setattr(job, "_BACKOFF_SECONDS", 0.01)
     asked = run(f"http://127.0.0.1:{unused_port()}", time_limit=30)
     (lane,) = await job.warm(asked, {"prod": key_file}, [])
     assert lane.state == "Failed"
