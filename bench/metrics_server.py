@@ -62,14 +62,15 @@ def _exposition(identity: Identity, bundles: BundleFollower, revisions: list[Rev
     usage = Usage(uncached=200, cache_read=5_000, cache_write_5m=0, cache_write_1h=0, output=300)
     for revision in revisions:
         for model in _MODELS:
+            series = metrics.of(revision, model)
             for number in range(_ANSWERS):
                 outcome = Outcome.MISS if number % 20 == 0 else Outcome.HIT
-                metrics.ended(revision, model, outcome, eligible=number % 10 != 0)
-                metrics.used(revision, model, usage)
-                metrics.began(revision, model, 0.4)
-                metrics.prepared(revision, model, 0.0004)
-            metrics.ended(revision, model, Outcome.ERROR, eligible=True)
-            metrics.ended(revision, model, Outcome.REJECTED, eligible=True)
+                series.ended(outcome, eligible=number % 10 != 0)
+                series.used(model, usage)
+                series.first_byte.add(0.4)
+                series.overhead.add(0.0004)
+            series.ended(Outcome.ERROR, eligible=True)
+            series.ended(Outcome.REJECTED, eligible=True)
     return metrics.exposition()
 
 

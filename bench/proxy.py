@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -53,20 +54,25 @@ wrk.method, wrk.body = "POST", file:read("*a")
 wrk.headers["content-type"] = "application/json"
 wrk.headers["x-api-key"] = "bench-key"
 wrk.headers["anthropic-version"] = "2023-06-01"
+for name, value in os.getenv("HEADERS"):gmatch("([^|:]+): ([^|]+)") do
+  wrk.headers[name] = value
+end
 """
 
 
 @dataclass(frozen=True, slots=True)
-class _Load:
+class Load:
     """What wrk sends."""
 
     turns: int
     clients: int
     query: str = ""
+    headers: str = ""
+    """`name: value`, with | between them, beside those that every proxy needs."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
+class Measured:
     """One second of one proxy: processor time in us for a request, and its median latency."""
 
     cpu: float
@@ -75,7 +81,7 @@ class _Measured:
 
 def measure() -> list[Row]:
     """Rows that need nginx and wrk are left out where these are missing."""
-    with TemporaryDirectory() as name, _provider(Path(name)) as provider:
+    with TemporaryDirectory() as name, fast_provider(Path(name)) as provider:
         at = Path(name)
         write_bundle(at / "bundle")
         rows = [*_sizes(at, provider), _start(at, provider)]
@@ -91,7 +97,8 @@ def measure() -> list[Row]:
 
 
 @contextlib.contextmanager
-def _provider(at: Path) -> Iterator[str]:
+def fast_provider(at: Path) -> Iterator[str]:
+    """The one provider of all proxies; its URL."""
     source = Path(__file__).with_name("provider.go")
     subprocess.run(
         ["go", "build", "-o", at / "provider", source],
@@ -99,40 +106,48 @@ def _provider(at: Path) -> Iterator[str]:
         env={**os.environ, "GO111MODULE": "off"},
     )
     log = at / "provider.log"
-    with started(*_on(0, str(at / "provider")), environment={}, log=log):
+    with started(*pinned(0, str(at / "provider")), environment={}, log=log):
         yield address(log, "listening on ")
 
 
 @contextlib.contextmanager
-def _sidecar(at: Path, provider: str) -> Iterator[tuple[int, str]]:
+def pinned_sidecar(at: Path, provider: str) -> Iterator[tuple[int, str]]:
+    """The sidecar on the measured core: process id and URL."""
     log = at / "sidecar.log"
     command = (
         str(HEADWATER), "sidecar", "--bundle", str(at / "bundle"), "--upstream", provider,
         "--port", "0", "--metrics-address", "127.0.0.1:0",
     )  # fmt: skip
-    with started(*_on(1, *command), environment={}, log=log) as process:
+    with started(*pinned(1, *command), environment={}, log=log) as process:
         yield process.pid, address(log, "listening on ")
 
 
 @contextlib.contextmanager
 def _nginx(at: Path, provider: str) -> Iterator[tuple[int, str]]:
-    port = urlsplit(provider).port or 0
-    port = port + 1 if port < 60_000 else port - 1
+    port = free_port()
     config = at / "nginx.conf"
     config.write_text(_NGINX.format(at=at, provider=urlsplit(provider).netloc, port=port))
-    command = _on(1, "nginx", "-p", str(at), "-c", str(config))
+    command = pinned(1, "nginx", "-p", str(at), "-c", str(config))
     with started(*command, environment={}, log=at / "nginx.log") as process:
         time.sleep(0.5)
         yield process.pid, f"http://127.0.0.1:{port}"
 
 
-def _on(core: int, *command: str) -> tuple[str, ...]:
+def free_port() -> int:
+    """For a program that cannot take one by itself."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def pinned(core: int, *command: str) -> tuple[str, ...]:
     """Kept on one core where there are two, so that the load generator takes nothing away."""
     many = (os.cpu_count() or 1) > 1 and shutil.which("taskset") is not None
     return ("taskset", "-c", str(core), *command) if many else command
 
 
-def _body(turns: int) -> bytes:
+def conversation(turns: int) -> bytes:
     """A conversation of so many turns before the last, short one."""
     messages = [
         {"role": ("user", "assistant")[number % 2], "content": f"{number}: {_TURN}"}
@@ -143,17 +158,26 @@ def _body(turns: int) -> bytes:
     return json.dumps(asked).encode()
 
 
-def _load(at: Path, pid: int, url: str, load: _Load, seconds: int = 1) -> _Measured:
-    script, body = at / "wrk.lua", at / f"{load.turns}.json"
+def load(at: Path, pid: int, url: str, given: Load, seconds: int = 1) -> Measured:
+    """Load on one proxy from the other core.
+
+    Raises:
+        RuntimeError: it answered with an error.
+    """
+    script, body = at / "wrk.lua", at / f"{given.turns}.json"
     script.write_text(_WRK)
-    body.write_bytes(_body(load.turns))
+    body.write_bytes(conversation(given.turns))
     before = cpu_seconds(pid)
-    command = _on(
-        0, "wrk", "-t1", f"-c{load.clients}", f"-d{seconds}", "--latency", "-s", str(script),
-        f"{url}/v1/messages{load.query}",
+    command = pinned(
+        0, "wrk", "-t1", f"-c{given.clients}", f"-d{seconds}", "--latency", "-s", str(script),
+        f"{url}/v1/messages{given.query}",
     )  # fmt: skip
     said = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={**os.environ, "BODY": str(body)}
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "BODY": str(body), "HEADERS": given.headers},
     ).stdout
     used = cpu_seconds(pid) - before
     count = re.search(r"(\d+) requests in", said)
@@ -161,20 +185,20 @@ def _load(at: Path, pid: int, url: str, load: _Load, seconds: int = 1) -> _Measu
     if count is None or half is None or "Non-2xx" in said:
         raise RuntimeError(f"{url} did not answer as it should: {said}")
     scale = {"us": 1.0, "ms": 1e3, "s": 1e6}[half[2]]
-    return _Measured(used / max(1, int(count[1])) * 1e6, float(half[1]) * scale)
+    return Measured(used / max(1, int(count[1])) * 1e6, float(half[1]) * scale)
 
 
 def _ratios(at: Path, provider: str) -> list[Row]:
     rows = []
-    with _nginx(at, provider) as nginx, _sidecar(at, provider) as sidecar:
-        for name, load, target in (
-            ("cpu_json_1k", _Load(0, 16), "<= 3.0"),
-            ("cpu_json_1m", _Load(550, 4), "<= 2.2"),
-            ("cpu_sse", _Load(0, 16, "?burst"), "<= 1.6"),
-            ("p50_json_1k", _Load(0, 1), "<= 1.3"),
+    with _nginx(at, provider) as nginx, pinned_sidecar(at, provider) as sidecar:
+        for name, given, target in (
+            ("cpu_json_1k", Load(0, 16), "<= 3.0"),
+            ("cpu_json_1m", Load(550, 4), "<= 2.2"),
+            ("cpu_sse", Load(0, 16, "?burst"), "<= 1.6"),
+            ("p50_json_1k", Load(0, 1), "<= 1.3"),
         ):
             # In turn, so that a machine that changes its speed changes both.
-            turns = [(_load(at, *nginx, load), _load(at, *sidecar, load)) for _ in range(_ROUNDS)]
+            turns = [(load(at, *nginx, given), load(at, *sidecar, given)) for _ in range(_ROUNDS)]
             what = name.partition("_")[0]
             theirs, ours = (
                 statistics.median(getattr(each, what) for each in side)
@@ -187,12 +211,12 @@ def _ratios(at: Path, provider: str) -> list[Row]:
 
 def _sizes(at: Path, provider: str) -> list[Row]:
     rows = []
-    with _sidecar(at, provider) as (pid, url):
+    with pinned_sidecar(at, provider) as (pid, url):
         rows.append(Row("rss.sidecar_idle", round(resident_mb(pid), 1), "MB", "<= 36"))
-        asyncio.run(_ask(url, 16, _body(550), rounds=10))
+        asyncio.run(_ask(url, 16, conversation(550), rounds=10))
         rows.append(Row("rss.sidecar_1m_x16", round(peak_mb(pid), 1), "MB", "<= 64"))
-    with _sidecar(at, provider) as (pid, url):
-        size = asyncio.run(_ask(url, _STREAMS, _body(0), query="?slow", weighed=pid))
+    with pinned_sidecar(at, provider) as (pid, url):
+        size = asyncio.run(_ask(url, _STREAMS, conversation(0), query="?slow", weighed=pid))
         rows.append(Row("rss.sidecar_1000_streams", round(size, 1), "MB", "<= 80"))
     return rows
 
@@ -236,6 +260,6 @@ def _start(at: Path, provider: str) -> Row:
     took = []
     for _ in range(_ROUNDS):
         begun = time.monotonic()
-        with _sidecar(at, provider):
+        with pinned_sidecar(at, provider):
             took.append((time.monotonic() - begun) * 1000)
     return Row("sidecar.start_to_ready", round(statistics.median(took)), "ms", "<= 400")

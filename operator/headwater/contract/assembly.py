@@ -27,6 +27,7 @@ from headwater.contract.markers import (
     Message,
     decode_messages,
     kind,
+    may_hold_marker,
     ttl_of,
     ttls_of_blocks,
     ttls_of_messages,
@@ -69,11 +70,15 @@ class PreparedContract:
         return "1h" if set(self.tool_ttls + self.system_ttls) == {"1h"} else "5m"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
-    """A `/v1/messages` or `count_tokens` body, its top level parsed and nothing below it."""
+    """A `/v1/messages` or `count_tokens` body, its top level parsed and nothing below it.
+
+    `marked` is False where no cache marker can be anywhere in it.
+    """
 
     fields: Mapping[str, msgspec.Raw]
+    marked: bool = True
 
     @classmethod
     def read(cls, body: bytes | bytearray) -> Self:
@@ -83,13 +88,21 @@ class Request:
             RefusalError: `not_json`.
         """
         try:
-            return cls(_decode_top(body))
+            return cls(_decode_top(body), may_hold_marker(body))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RefusalError(
                 Reason.NOT_JSON,
                 f"the request body is not a JSON object ({error}): send what the Messages API"
                 " takes, as UTF-8 JSON.",
             ) from error
+
+    @property
+    def frame_key(self) -> tuple[str | bytes, ...]:
+        """What a `frame` and a lane are made of: two requests with one key have them in common."""
+        return (
+            *self.fields,
+            *[bytes(value) for key, value in self.fields.items() if key not in _VARYING],
+        )
 
     def text(self, key: str) -> str | None:
         """A top-level string; None where it is absent or something else."""
@@ -109,14 +122,14 @@ class Request:
         if metadata is not None:
             try:
                 user = _decode_metadata(metadata).user_id
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 user = None
             if user:
                 return user
         return _first_user_message(self.fields.get("messages"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Spliced:
     """What goes to the provider, in parts; `own_markers` counts those that the team placed.
 
@@ -125,7 +138,7 @@ class Spliced:
     """
 
     parts: Sequence[bytes | memoryview]
-    own_markers: int
+    own_markers: int = 0
 
     @property
     def body(self) -> bytes:
@@ -148,7 +161,7 @@ def prepare(canonical: bytes) -> PreparedContract:
             tuple(ttls_of_blocks(document.system)),
         )
         bare_tools = tuple(map(_bare, _decode_objects(document.tools)))
-        texts = tuple(_decode_texts(document.system))
+        texts = tuple(block.text for block in _decode_blocks(document.system))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{digest} is no contract ({error}): publish it again.") from error
     if document.format != FORMAT:
@@ -157,6 +170,49 @@ def prepare(canonical: bytes) -> PreparedContract:
             " upgrade the reader."
         )
     return PreparedContract(digest, tools, system, tool_ttls, system_ttls, bare_tools, texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A request with the contract put in, but for the values that differ from turn to turn.
+
+    `parts` are bytes to send, and names of fields whose values stand there. The TTLs are those of
+    the team's own markers.
+    """
+
+    contract: PreparedContract
+    parts: tuple[bytes | str, ...]
+    tool_ttls: Sequence[str]
+    system_ttls: Sequence[str]
+    top_ttls: Sequence[str]
+
+    def filled(self, request: Request) -> Spliced:
+        """The frame round another request's values; it has to have the same `frame_key`.
+
+        Raises:
+            RefusalError: its messages have markers that do not go with the contract's.
+        """
+        fields = request.fields
+        parts = [
+            part if isinstance(part, bytes) else memoryview(fields[part]) for part in self.parts
+        ]
+        return Spliced(parts, self._own_markers(request) if request.marked else 0)
+
+    def _own_markers(self, request: Request) -> int:
+        try:
+            message_ttls = list(ttls_of_messages(request.fields.get("messages", ABSENT)))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise _uncountable(error) from error
+        system = _placed("system", self.system_ttls)
+        after = [*_placed("messages", message_ttls), *_placed(MARKER_KEY, self.top_ttls)]
+        tools = _placed("tools", self.tool_ttls)
+        own = [*tools, *system, *after]
+        if own:
+            contract = self.contract
+            ours = _placed("", contract.tool_ttls), _placed("", contract.system_ttls)
+            _check_markers(own, contract.markers)
+            _check_order([*ours[0], *tools, *ours[1], *system, *after])
+        return len(own)
 
 
 def splice(request: Request, contract: PreparedContract, models: Collection[str]) -> Spliced:
@@ -169,36 +225,23 @@ def splice(request: Request, contract: PreparedContract, models: Collection[str]
     Raises:
         RefusalError: the request would break the shared prefix.
     """
+    return frame(request, contract, models).filled(request)
+
+
+def frame(request: Request, contract: PreparedContract, models: Collection[str]) -> Frame:
+    """What `splice` makes of all but the messages; it fits every request of this `frame_key`.
+
+    Raises:
+        RefusalError: the request would break the shared prefix.
+    """
     _check_model(request, models)
     tools, tool_ttls = _team_tools(request.fields.get("tools"), contract)
     system, system_ttls = _team_system(request.fields.get("system"), contract)
     try:
-        message_ttls = list(ttls_of_messages(request.fields.get("messages", ABSENT)))
         top_ttls = ttls_of_top_level(request.fields.get(MARKER_KEY, _NULL))
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise RefusalError(
-            Reason.MALFORMED,
-            f"the cache markers in messages cannot be counted ({error}): send messages, blocks"
-            " and cache_control as the Messages API takes them.",
-            "messages",
-        ) from error
-    own = [
-        *_placed("tools", tool_ttls),
-        *_placed("system", system_ttls),
-        *_placed("messages", message_ttls),
-        *_placed(MARKER_KEY, top_ttls),
-    ]
-    if own:
-        _check_markers(own, contract.markers)
-        _check_order(
-            [
-                *_placed("", contract.tool_ttls),
-                *_placed("tools", tool_ttls),
-                *_placed("", contract.system_ttls),
-                *own[len(tool_ttls) :],
-            ]
-        )
-    parts: list[bytes | memoryview] = []
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _uncountable(error) from error
+    parts: list[bytes | str] = []
     # A key keeps its place; one that the team did not send goes first.
     for key, ours, theirs in (
         ("tools", contract.tools, tools),
@@ -212,18 +255,38 @@ def splice(request: Request, contract: PreparedContract, models: Collection[str]
         elif key == "system":
             _put(parts, key, contract.system, system)
         else:
-            parts += (b",", msgspec.json.encode(key), b":", memoryview(value))
+            parts += (b",", msgspec.json.encode(key), b":")
+            parts.append(key if key in _VARYING else bytes(value))
     parts[0] = b"{"
     parts.append(b"}")
-    return Spliced(parts, own_markers=len(own))
+    return Frame(contract, _joined(parts), tool_ttls, system_ttls, top_ttls)
 
 
-def _put(parts: list[bytes | memoryview], key: str, ours: bytes, theirs: bytes) -> None:
+_VARYING: Final = frozenset({"messages", "metadata", "diagnostics"})
+"""Fields that differ from one request of a program to the next."""
+
+
+def _put(parts: list[bytes | str], key: str, ours: bytes, theirs: bytes) -> None:
     """An array of the contract's elements and the team's."""
     between = b"," if ours and theirs else b""
     parts += (b",", b'"%b":[' % key.encode(), ours, between, theirs, b"]")
 
 
+def _joined(parts: Sequence[bytes | str]) -> tuple[bytes | str, ...]:
+    """Small parts in one; a large one may be the contract's, which is there once for all."""
+    joined: list[bytes | str] = []
+    small: list[bytes] = []
+    for part in parts:
+        if isinstance(part, bytes) and len(part) < _SMALL:
+            small.append(part)
+        else:
+            joined += (b"".join(small), part)
+            small.clear()
+    return (*joined, b"".join(small))
+
+
+_SMALL: Final = 1024
+"""Bytes of a part that is rather copied than handled."""
 _FIRST_BYTES: Final = 64 << 10
 """Of the messages, read for the first one."""
 _OPENED: Final = re.compile(r"\[[ \t\n\r]*(?=\{)")
@@ -313,17 +376,18 @@ def _team_tools(raw: msgspec.Raw | None, contract: PreparedContract) -> tuple[by
         return b"", []
     try:
         tools = _decode_tools(raw)
+        deferred = [tool for tool in tools if tool.defer_loading]
+        objects = _decode_objects(raw) if len(deferred) < len(tools) else []
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RefusalError(
             Reason.MALFORMED,
             f"tools cannot be read ({error}): send a list of tools, each an object.",
             "tools",
         ) from error
-    deferred = [tool for tool in tools if tool.defer_loading]
     ttls = [ttl for tool in deferred for ttl in ttl_of(tool.cache_control)]
-    if len(deferred) == len(tools):
+    if not objects:
         return _elements(raw), ttls
-    _check_tools(_decode_objects(raw), contract)
+    _check_tools(objects, contract)
     every = zip(tools, _decode_elements(raw), strict=True)
     return b",".join(bytes(element) for tool, element in every if tool.defer_loading), ttls
 
@@ -405,6 +469,15 @@ _COPIES: Final = {
 }
 
 
+def _uncountable(error: Exception) -> RefusalError:
+    return RefusalError(
+        Reason.MALFORMED,
+        f"the cache markers in messages cannot be counted ({error}): send messages, blocks"
+        " and cache_control as the Messages API takes them.",
+        "messages",
+    )
+
+
 def _check_markers(own: Sequence[_Placed], contract: int) -> None:
     left = MARKER_LIMIT - contract
     if len(own) > left:
@@ -437,10 +510,14 @@ def _first_user_message(messages: msgspec.Raw | None) -> str:
     if messages is None:
         return ""
     try:
-        content = _first_content(messages)
+        raw = _first_content(messages)
+        if raw is None:
+            return ""
+        if kind(raw) == b'"' and b"\\" not in (text := bytes(raw)):
+            # As below, without a decoding: what has no escapes is encoded as it came.
+            return _fingerprint(b'[{"text":%b,"type":"text"}]' % text)
+        content = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
-    if content is None:
         return ""
     blocks: list[Any] = (
         content if isinstance(content, list) else [{"type": "text", "text": content}]
@@ -451,10 +528,14 @@ def _first_user_message(messages: msgspec.Raw | None) -> str:
         else block
         for block in blocks
     ]
-    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()[:32]
+    return _fingerprint(msgspec.json.encode(bare, order="sorted"))
 
 
-def _first_content(messages: msgspec.Raw) -> Any | None:
+def _fingerprint(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _first_content(messages: msgspec.Raw) -> msgspec.Raw | None:
     """The first user message's content; None where there is none.
 
     Of a long history mostly its first message alone is read.
@@ -472,8 +553,8 @@ def _first_content(messages: msgspec.Raw) -> Any | None:
             else:
                 first = _decode_message(start[opened.end() : end])
                 if first.role == "user":
-                    return msgspec.json.decode(first.content)
+                    return first.content
     for message in decode_messages(messages):
         if message.role == "user":
-            return msgspec.json.decode(message.content)
+            return message.content
     return None

@@ -237,7 +237,7 @@ def decode_route(data: bytes) -> Route:
             )
         document = msgspec.json.decode(data, type=_RouteDocument)
         return _route(document)
-    except (msgspec.MsgspecError, DigestError, ValueError) as error:
+    except (msgspec.MsgspecError, DigestError, ValueError, RecursionError) as error:
         raise BundleError(f"{ROUTE_FILE} cannot be read: {error}") from error
 
 

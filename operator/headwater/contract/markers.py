@@ -69,7 +69,7 @@ def ttls_of_top_level(marker: msgspec.Raw) -> tuple[str, ...]:
 
 def ttls_of_messages(messages: msgspec.Raw) -> Iterator[str]:
     """TTLs of all markers in `messages`; raises `msgspec.MsgspecError` on another shape."""
-    if _may_hold_marker(messages):
+    if may_hold_marker(bytes(messages)):
         for message in decode_messages(messages):
             yield from ttls_of_blocks(message.content)
 
@@ -80,7 +80,7 @@ def ttls_of_blocks(content: msgspec.Raw) -> Iterator[str]:
     Raises:
         msgspec.MsgspecError: it is not of the provider's shape.
     """
-    if not _may_hold_marker(content):
+    if not may_hold_marker(bytes(content)):
         return
     if kind(content) == b"[":
         blocks = _decode_blocks(content)
@@ -95,10 +95,11 @@ def ttls_of_blocks(content: msgspec.Raw) -> Iterator[str]:
         yield from ttl_of(block.cache_control)
 
 
-def _may_hold_marker(raw: msgspec.Raw) -> bool:
+def may_hold_marker(data: bytes | bytearray) -> bool:
     """Whether decoding is worth it; False is certain, True is not."""
-    data = bytes(raw)
     # From the end: CPython then skips by what it saw, and is three times faster.
     return data.rfind(_QUOTED_KEY) >= 0 or (
-        data.rfind(b"\\u00") >= 0 and _ESCAPED_LETTER.search(data) is not None
+        b"\\" in data  # by far the fastest to say no
+        and data.rfind(b"\\u00") >= 0
+        and _ESCAPED_LETTER.search(data) is not None
     )

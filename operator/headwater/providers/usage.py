@@ -8,10 +8,11 @@ Source of the fields: the provider's API reference, platform.claude.com/docs/en/
 and .../docs/en/build-with-claude/streaming, as of 2026-08-22.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+_USAGE: Final = b'"usage"'
 _MAX_LINE_BYTES: Final = 1 << 20  # usage events are small; a longer line holds none of interest
 
 
@@ -55,18 +56,35 @@ class _Event(msgspec.Struct):
     usage: _WireUsage | None = None
 
 
+class _Diagnosed(msgspec.Struct):
+    type: str = ""
+
+
+class _Diagnostics(msgspec.Struct):
+    cache_miss_reason: _Diagnosed | None = None
+
+
+class _DiagnosedMessage(msgspec.Struct):
+    diagnostics: _Diagnostics | None = None
+
+
+class _DiagnosedEvent(msgspec.Struct):
+    message: _DiagnosedMessage
+
+
 _decode_message: Final = msgspec.json.Decoder(_Message).decode
 _decode_event: Final = msgspec.json.Decoder(_Event).decode
 
 
 def _usage(wire: _WireUsage) -> Usage:
-    written = max(0, wire.cache_creation_input_tokens or 0)
-    split = wire.cache_creation or _CacheCreation()
-    write_1h = max(0, split.ephemeral_1h_input_tokens or 0)
-    # The total is authoritative (it alone is cumulative while streaming), and what the split
-    # does not give to the hour is billed as five minutes, the provider's default.
-    if wire.cache_creation_input_tokens is None:
-        written = write_1h + max(0, split.ephemeral_5m_input_tokens or 0)
+    written, write_1h = wire.cache_creation_input_tokens, 0
+    if wire.cache_creation is not None:
+        write_1h = max(0, wire.cache_creation.ephemeral_1h_input_tokens or 0)
+        # The total is authoritative (it alone is cumulative while streaming), and what the split
+        # does not give to the hour is billed as five minutes, the provider's default.
+        if written is None:
+            written = write_1h + max(0, wire.cache_creation.ephemeral_5m_input_tokens or 0)
+    written = max(0, written or 0)
     write_1h = min(write_1h, written)
     return Usage(
         uncached=max(0, wire.input_tokens or 0),
@@ -86,6 +104,19 @@ def usage_from_json(body: bytes) -> Usage | None:
     return None if message.usage is None else _usage(message.usage)
 
 
+def diagnosis_from_json(body: bytes) -> str:
+    """The type of a whole JSON answer's `cache_miss_reason`; empty where it has none."""
+    try:
+        return _diagnosis(msgspec.json.decode(body, type=_DiagnosedMessage))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _diagnosis(message: _DiagnosedMessage) -> str:
+    found = message.diagnostics and message.diagnostics.cache_miss_reason
+    return found.type if found else ""
+
+
 class SseUsageParser:
     """Reads usage from a stream of server-sent events, fed in chunks cut anywhere.
 
@@ -98,24 +129,40 @@ class SseUsageParser:
         self._line = bytearray()
         self._skipping = False
         self._wire: _WireUsage | None = None
+        self._start = b""
 
     @property
     def usage(self) -> Usage | None:
         """What is known so far; None until an event carried usage."""
         return None if self._wire is None else _usage(self._wire)
 
+    @property
+    def diagnosis(self) -> str:
+        """The type of the answer's `cache_miss_reason`; empty where it has none."""
+        try:
+            return _diagnosis(msgspec.json.decode(self._start, type=_DiagnosedEvent).message)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return ""
+
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream; never raises."""
-        if not (self._line or self._skipping or b'"usage"' in chunk) and chunk.endswith(b"\n"):
-            return  # nearly all: whole lines, and nothing of interest in them
-        *ends, rest = chunk.replace(b"\r", b"\n").split(b"\n")
-        for end in ends:
-            self._append(end)
-            if not self._skipping:
-                self._take(bytes(self._line))
+        if b"\r" in chunk:
+            chunk = chunk.replace(b"\r", b"\n")
+        whole, start = chunk.rfind(b"\n") + 1, 0
+        if whole and (self._line or self._skipping):
+            start = chunk.index(b"\n")
+            self._append(chunk[:start])
+            self._take(bytes(self._line))
             self._line.clear()
             self._skipping = False
-        self._append(rest)
+        # Deltas of text are nearly all lines; only those that can carry usage are looked at.
+        at = chunk.find(_USAGE, start, whole)
+        while at >= 0:
+            end = chunk.index(b"\n", at)
+            self._take(chunk[chunk.rfind(b"\n", start, at) + 1 : end])
+            at = chunk.find(_USAGE, end, whole)
+        if whole < len(chunk):
+            self._append(chunk[whole:])
 
     def _append(self, part: bytes) -> None:
         if len(self._line) + len(part) > _MAX_LINE_BYTES:
@@ -125,14 +172,14 @@ class SseUsageParser:
             self._line += part
 
     def _take(self, line: bytes) -> None:
-        # Deltas of text are nearly all lines; only those that can carry usage are decoded.
-        if not line.startswith(b"data:") or b'"usage"' not in line:
+        if not line.startswith(b"data:") or _USAGE not in line or len(line) > _MAX_LINE_BYTES:
             return
         try:
             event = _decode_event(line[5:])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         if event.type == "message_start" and event.message is not None:
+            self._start = line[5:]
             self._merge(event.message.usage)
         elif event.type == "message_delta":
             self._merge(event.usage)
@@ -140,11 +187,8 @@ class SseUsageParser:
     def _merge(self, newer: _WireUsage | None) -> None:
         if newer is None:
             return
-        older = self._wire or _WireUsage()
-        self._wire = _WireUsage(**_known(older) | _known(newer))
-
-
-def _known(wire: _WireUsage) -> dict[str, Any]:
-    return {
-        name: value for name, value in msgspec.structs.asdict(wire).items() if value is not None
-    }
+        if self._wire is not None:
+            for name in _WireUsage.__struct_fields__:
+                if getattr(newer, name) is None:
+                    setattr(newer, name, getattr(self._wire, name))
+        self._wire = newer

@@ -236,5 +236,5 @@ def _error(status: int, message: str, headers: Mapping[str, str]) -> Reply:
     return Reply(status, _encoded(named), msgspec.json.encode(document))
 
 
-def _encoded(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple((name.encode("ascii"), value.encode()) for name, value in headers.items())
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("ascii"), value.encode()) for name, value in headers.items()]

@@ -6,17 +6,19 @@ answer as a status and chunks, so that whatever speaks HTTP can be put round it.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from headwater.contract.assembly import TTL_SECONDS, Request, splice
+from headwater.contract.assembly import TTL_SECONDS, Frame, Request, frame, splice
 from headwater.contract.batch import splice_batch
 from headwater.contract.lane import Lane, check_settings
 from headwater.contract.reasons import Reason, RefusalError
 from headwater.contract.route import Revision, Route, credential_fingerprint
-from headwater.providers.usage import SseUsageParser, Usage, usage_from_json
+from headwater.providers.usage import SseUsageParser, Usage, diagnosis_from_json, usage_from_json
 from headwater.sidecar.bundles import BundleFollower, Served
 from headwater.sidecar.lanes import Lanes, Turn
-from headwater.sidecar.metrics import Metrics, Outcome
+from headwater.sidecar.metrics import Metrics, Outcome, Series
+from headwater.sidecar.misses import miss_reason
 from headwater.sidecar.pinning import Pins
 from headwater.sidecar.relay.plan import Ending
 
@@ -26,6 +28,12 @@ SESSION_HEADER: Final = "x-headwater-session"
 
 _JSON_LIMIT: Final = 32 << 20
 """Bytes of a JSON answer kept for its usage; a longer one is passed on and not counted."""
+_FORMS: Final = 64
+"""Forms remembered: a program has few, and what it sends must not fill the memory."""
+_FORM_BYTES: Final = 64 << 10
+"""Bytes that a request may have besides its messages for its form to be remembered."""
+_OF_LANE: Final = ("x-api-key", "authorization", "anthropic-workspace-id", "anthropic-beta")
+"""Headers from which a lane follows."""
 _OUR_FAULT: Final = frozenset({400, 413})
 """Client errors that a contract can cause: its own content, its own size."""
 
@@ -56,6 +64,8 @@ class Exchanges:
         self.metrics = metrics
         self.clock = clock
         self.pins = Pins()
+        self._formed: Served | None = None
+        self._forms: dict[object, _Form] = {}
 
     def open(
         self,
@@ -76,23 +86,25 @@ class Exchanges:
         arrived = self.clock()
         served = self.bundles.served
         if served is None:
-            self.metrics.violated(None, "", Reason.NO_BUNDLE)
+            series = self.metrics.of(None, "")
+            series.violated(Reason.NO_BUNDLE)
             if counted:
-                self.metrics.ended(None, "", Outcome.NO_BUNDLE, eligible=False)
+                series.ended(Outcome.NO_BUNDLE, eligible=False)
             raise UnservedError(self.bundles.problem or "no bundle was read yet.")
-        model = ""
+        request = None
         try:
             if batch:
                 return self._batch(served, body, headers, arrived=arrived)
             request = Request.read(body)
-            model = request.text("model") or ""
             return self._on_contract(served, request, headers, arrived=arrived, counted=counted)
         except RefusalError as error:
             route = served.route
+            model = "" if request is None else request.text("model") or ""
             self._note(error, route, model)
             if route.enforcement == "Enforce":
                 if counted:
-                    self.metrics.ended(route.stable, model, Outcome.REFUSED, eligible=False)
+                    series = self.metrics.of(route.stable, model)
+                    series.ended(Outcome.REFUSED, eligible=False)
                 raise _told(error, route) from error
             exchange = Exchange(self, route, (body,), model, arrived=arrived, counted=counted)
             exchange.headers = headers_of(error)
@@ -124,7 +136,7 @@ class Exchanges:
 
     def _note(self, error: RefusalError, route: Route, model: str) -> None:
         """Count it, and say so in the log now and then; never what the request says."""
-        self.metrics.violated(route.stable, model, error.reason)
+        self.metrics.of(route.stable, model).violated(error.reason)
         if times := self.metrics.violations.note(error.reason, error.place, self.clock()):
             _log.warning(
                 "off the contract, %s",
@@ -150,32 +162,85 @@ class Exchanges:
         session = headers.get(SESSION_HEADER)
         conversation = request.conversation(session)
         revision = self.pins.choose(route, conversation, ttl=TTL_SECONDS[route.ttl], now=arrived)
-        contract = served.contracts[revision.digest]
-        spliced = splice(request, contract, route.models)
-        lane = Lane.of(
-            request,
-            revision.digest,
-            credential=_credential(headers),
-            workspace=_fingerprint(headers.get("anthropic-workspace-id", "")),
-            betas=(headers.get("anthropic-beta", ""),),
-        )
+        form = self._form(served, revision, request, headers)
+        spliced = form.frame.filled(request)
         if session and counted:
             # Other keys may stand for several conversations, so of those it cannot be said.
-            check_settings(self.pins.begun_with(conversation, lane.settings), lane.settings)
+            settings = form.lane.settings
+            check_settings(self.pins.begun_with(conversation, settings), settings)
         exchange = Exchange(
-            self, route, spliced.parts, lane.model, arrived=arrived, counted=counted
+            self, route, spliced.parts, form.lane.model, arrived=arrived, counted=counted, form=form
         )
-        exchange.revision = revision
-        exchange.headers = _names(revision)
+        exchange.headers = form.headers
         exchange.own_markers = spliced.own_markers
-        exchange.lane = lane if counted else None
-        exchange.ttl = TTL_SECONDS[contract.ttl]
-        self.metrics.prepared(revision, lane.model, self.clock() - arrived)
+        if counted:
+            exchange.before = self.pins.left(conversation, form.lane)
+        form.series.overhead.add(self.clock() - arrived)
         return exchange
+
+    def _form(
+        self, served: Served, revision: Revision, request: Request, headers: Mapping[str, str]
+    ) -> "_Form":
+        """What a program's requests have in common, made once for all of them.
+
+        Raises:
+            RefusalError: such a request would break the prefix.
+        """
+        if served is not self._formed:
+            self._formed = served
+            self._forms.clear()
+        like = request.frame_key
+        # Hashes, because a credential is not to be kept.
+        key = (revision.digest, like, *[hash(headers.get(name)) for name in _OF_LANE])
+        found = self._forms.get(key)
+        if found is None:
+            contract = served.contracts[revision.digest]
+            framed = frame(request, contract, served.route.models)
+            lane = Lane.of(
+                request,
+                revision.digest,
+                credential=_credential(headers),
+                workspace=_fingerprint(headers.get("anthropic-workspace-id", "")),
+                betas=(headers.get("anthropic-beta", ""),),
+            )
+            found = _Form(
+                revision,
+                framed,
+                lane,
+                TTL_SECONDS[contract.ttl],
+                served.route.tokens.get(revision.digest, {}).get(lane.model),
+                _names(revision),
+                self.metrics.of(revision, lane.model),
+            )
+            if sum(map(len, like)) <= _FORM_BYTES:
+                if len(self._forms) == _FORMS:
+                    self._forms.clear()
+                self._forms[key] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What follows from all of a request but its messages, on one revision."""
+
+    revision: Revision
+    frame: Frame
+    lane: Lane
+    ttl: float
+    tokens: int | None
+    """The contract's, as the route publishes them."""
+    headers: Mapping[str, str]
+    series: Series
 
 
 class Exchange:
     """One request: `enter`, send `parts`, `began`, `chunk`…, `end`."""
+
+    __slots__ = (
+        "_answer", "_arrived", "_clock", "_counted", "_form", "_lanes", "_route", "_series",
+        "_size", "_status", "_stream", "_turn", "before", "headers", "model", "own_markers",
+        "parts",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -186,46 +251,56 @@ class Exchange:
         *,
         arrived: float,
         counted: bool,
+        form: _Form | None = None,
     ) -> None:
-        """Made by `Exchanges.open` alone; without a revision it is off the contract."""
-        self._exchanges = exchanges
+        """Made by `Exchanges.open` alone; without a form it is off the contract, or a batch."""
+        self._clock = exchanges.clock
+        self._lanes = exchanges.lanes
+        self._series = exchanges.metrics.of(None, model) if form is None else form.series
         self._route = route
+        self._form = form
         self._arrived = arrived
         self._counted = counted
         self._turn: Turn | None = None
         self._status: int | None = None
         self._stream: SseUsageParser | None = None
-        self._answer = bytearray()
+        self._answer: list[bytes] = []
+        self._size = 0
         self.model = model
         self.parts = parts
-        self.revision: Revision | None = None
         self.headers: Mapping[str, str] = {}
         """What the answer's headers say of it."""
-        self.lane: Lane | None = None
         self.own_markers = 0
-        self.ttl = 0.0
+        self.before: Lane | None = None
+        """The lane of the conversation's request before this one."""
+
+    @property
+    def revision(self) -> Revision | None:
+        """What it was put on."""
+        return None if self._form is None else self._form.revision
 
     def enter_now(self) -> bool:
         """Whether nothing has to be waited for; else `enter`."""
-        if self.lane is None:
+        form = self._form
+        if form is None or not self._counted:
             return True
-        now = self._exchanges.clock()
-        self._turn = self._exchanges.lanes.enter_now(self.lane, self._route, ttl=self.ttl, now=now)
+        now = self._clock()
+        self._turn = self._lanes.enter_now(form.lane, self._route, ttl=form.ttl, now=now)
         return self._turn is not None
 
     def enter_alone(self) -> None:
         """Neither wait for another request nor make one wait."""
-        if self.lane is not None:
-            now = self._exchanges.clock()
-            self._turn = self._exchanges.lanes.enter_alone(
-                self.lane, self._route, ttl=self.ttl, now=now
-            )
+        form = self._form
+        if form is not None and self._counted:
+            now = self._clock()
+            self._turn = self._lanes.enter_alone(form.lane, self._route, ttl=form.ttl, now=now)
 
     async def enter(self) -> None:
         """Wait where another request is writing the same cold lane."""
-        if self.lane is not None:
-            self._turn = await self._exchanges.lanes.enter(
-                self.lane, self._route, ttl=self.ttl, clock=self._exchanges.clock
+        form = self._form
+        if form is not None and self._counted:
+            self._turn = await self._lanes.enter(
+                form.lane, self._route, ttl=form.ttl, clock=self._clock
             )
 
     def began(self, status: int, content_type: str) -> None:
@@ -233,8 +308,7 @@ class Exchange:
         self._status = status
         if not self._counted:
             return
-        elapsed = self._exchanges.clock() - self._arrived
-        self._exchanges.metrics.began(self.revision, self.model, elapsed)
+        self._series.first_byte.add(self._clock() - self._arrived)
         if content_type.startswith("text/event-stream"):
             self._stream = SseUsageParser()
         if self._turn is not None:
@@ -249,8 +323,9 @@ class Exchange:
             return
         if self._stream is not None:
             self._stream.feed(data)
-        elif len(self._answer) + len(data) <= _JSON_LIMIT:
-            self._answer += data
+        elif self._size + len(data) <= _JSON_LIMIT:
+            self._size += len(data)
+            self._answer.append(data)
 
     def end(self, ending: Ending) -> None:
         """Count. What was used is counted even of an answer that nobody waited for."""
@@ -258,12 +333,12 @@ class Exchange:
             self._turn.leave()
         if not self._counted:
             return
-        usage = self._stream.usage if self._stream else usage_from_json(bytes(self._answer))
+        usage = self._stream.usage if self._stream else usage_from_json(b"".join(self._answer))
         if usage is not None:
-            self._exchanges.metrics.used(self.revision, self.model, usage)
+            self._series.used(self.model, usage)
         outcome = self._outcome(ending, usage)
         eligible = self._turn is not None and self._turn.eligible
-        self._exchanges.metrics.ended(self.revision, self.model, outcome, eligible=eligible)
+        self._series.ended(outcome, eligible=eligible)
         if outcome is Outcome.ERROR:
             _log.warning(
                 "upstream failed", extra={"status": self._status, "ending": ending.name.lower()}
@@ -272,7 +347,7 @@ class Exchange:
     def _outcome(self, ending: Ending, usage: Usage | None) -> Outcome:
         if ending is Ending.ABORTED:
             return Outcome.ABORTED
-        if self.revision is None:
+        if self._form is None:
             return Outcome.OFF_CONTRACT
         if ending is Ending.CUT or self._status is None:
             return Outcome.ERROR
@@ -282,9 +357,15 @@ class Exchange:
             return Outcome.REJECTED
         if self._turn is None or usage is None:
             return Outcome.UNKNOWN
-        published = self._route.tokens.get(self.revision.digest, {}).get(self.model)
-        hit = self._turn.hit(usage, own_markers=self.own_markers, published_tokens=published)
-        return Outcome.HIT if hit else Outcome.MISS
+        tokens = self._form.tokens
+        hit = self._turn.hit(usage, own_markers=self.own_markers, published_tokens=tokens)
+        if hit:
+            return Outcome.HIT
+        diagnosis = (
+            self._stream.diagnosis if self._stream else diagnosis_from_json(b"".join(self._answer))
+        )
+        self._series.missed(miss_reason(self._turn, usage, self.before, diagnosis))
+        return Outcome.MISS
 
 
 def _names(revision: Revision) -> Mapping[str, str]:

@@ -35,10 +35,14 @@ class _State:
 class Turn:
     """One request's way through its lane."""
 
+    __slots__ = ("_leads", "_state", "age", "eligible", "lane", "started", "warm")
+
     def __init__(
         self, lane: Lane, state: _State, started: float, *, warm: bool, eligible: bool
     ) -> None:
         """Made by `Lanes` alone."""
+        self.age = None if state.used is None else started - state.used
+        """Seconds since the lane was used; None where it never was."""
         self.lane = lane
         self.started = started
         self.warm = warm
@@ -52,7 +56,9 @@ class Turn:
 
     def began(self) -> None:
         """The answer began with success: what was written can be read from here on."""
-        self._state.used = max(self.started, self._state.used or self.started)
+        state = self._state
+        if state.used is None or state.used < self.started:
+            state.used = self.started
         self.leave()
 
     def leave(self) -> None:
@@ -75,8 +81,9 @@ class Turn:
         cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
         if own_markers == 0 and cached > 0:
             self._state.tokens = min(cached, self._state.tokens or cached)
-        known = [tokens for tokens in (self._state.tokens, published_tokens) if tokens]
-        return usage.cache_read >= min(known, default=1)
+        learned = self._state.tokens
+        least = min(learned, published_tokens) if learned and published_tokens else None
+        return usage.cache_read >= (least or learned or published_tokens or 1)
 
 
 class Lanes:
@@ -108,33 +115,43 @@ class Lanes:
 
     def enter_now(self, lane: Lane, route: Route, *, ttl: float, now: float) -> Turn | None:
         """The turn of a request that needs not wait; None where another one writes its lane."""
-        turn = self.enter_alone(lane, route, ttl=ttl, now=now)
+        state = self._state(lane)
+        turn = _turn(lane, state, route, ttl=ttl, now=now)
         if turn.warm:
             return turn
-        if self._state(lane).leader is not None:
+        if state.leader is not None:
             return None
         turn.lead()
         return turn
 
     def enter_alone(self, lane: Lane, route: Route, *, ttl: float, now: float) -> Turn:
         """The turn of a request that neither waits for others nor makes them wait."""
-        state = self._state(lane)
-        kept_warm = lane.plain and any(
-            (lane.digest, lane.model, lane.credential) == (kept.digest, kept.model, kept.credential)
-            for kept in route.kept_warm
-        )
-        age = None if state.used is None else now - state.used
-        warm = kept_warm or (age is not None and age <= ttl)
-        eligible = kept_warm or (age is not None and age <= ttl - MARGIN)
-        return Turn(lane, state, now, warm=warm, eligible=eligible)
+        return _turn(lane, self._state(lane), route, ttl=ttl, now=now)
 
     def last_used(self) -> Iterator[tuple[Lane, float]]:
         """Every lane that an answer came from, with the start of the last such request."""
         return ((lane, state.used) for lane, state in self._lanes.items() if state.used is not None)
 
     def _state(self, lane: Lane) -> _State:
-        state = self._lanes.setdefault(lane, _State())
-        self._lanes.move_to_end(lane)
-        if len(self._lanes) > self._capacity:
-            self._lanes.popitem(last=False)
+        state = self._lanes.get(lane)
+        if state is None:
+            state = self._lanes[lane] = _State()
+            if len(self._lanes) > self._capacity:
+                self._lanes.popitem(last=False)
+        else:
+            self._lanes.move_to_end(lane)
         return state
+
+
+def _turn(lane: Lane, state: _State, route: Route, *, ttl: float, now: float) -> Turn:
+    kept_warm = bool(route.kept_warm) and (
+        lane.plain
+        and any(
+            (lane.digest, lane.model, lane.credential) == (kept.digest, kept.model, kept.credential)
+            for kept in route.kept_warm
+        )
+    )
+    age = None if state.used is None else now - state.used
+    warm = kept_warm or (age is not None and age <= ttl)
+    eligible = kept_warm or (age is not None and age <= ttl - MARGIN)
+    return Turn(lane, state, now, warm=warm, eligible=eligible)

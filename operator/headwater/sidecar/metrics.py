@@ -8,21 +8,22 @@ there is one for each reason at a time. Own registry, so that nothing else gets 
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from enum import StrEnum
-from typing import Any, Final, Self, TypeVar
+from itertools import accumulate
+from typing import Any, Final, Self
 
 import prometheus_client
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     Metric,
     ProcessCollector,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from headwater.contract.reasons import Reason
@@ -32,6 +33,7 @@ from headwater.providers.models import Prices, lookup
 from headwater.providers.usage import Usage
 from headwater.sidecar.bundles import BundleFollower, Served
 from headwater.sidecar.lanes import Lanes
+from headwater.sidecar.misses import MissReason
 from headwater.sidecar.violations import Violations
 
 OTHER_MODEL: Final = "other"
@@ -96,7 +98,7 @@ class Metrics:
         self._identity: tuple[str, ...] = astuple(identity)
         self._bundles = bundles
         self._served: Served | None = None
-        self._series: dict[tuple[object, ...], _Series] = {}
+        self._series: dict[tuple[object, ...], Series] = {}
         self.violations = Violations()
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -118,9 +120,15 @@ class Metrics:
         self.output_tokens = Counter(
             "headwater_output_tokens_total", "Tokens of answers", _LABELS, registry=registry
         )
-        self._violations = Counter(
+        self.contract_violations = Counter(
             "headwater_contract_violations_total",
             "Requests that would have broken the shared prefix, or had none: refused or observed",
+            (*_LABELS, "reason"),
+            registry=registry,
+        )
+        self.misses = Counter(
+            "headwater_misses_total",
+            "Misses, expected or not, by their reason as far as it can be told",
             (*_LABELS, "reason"),
             registry=registry,
         )
@@ -136,20 +144,6 @@ class Metrics:
             _LABELS,
             registry=registry,
         )
-        self._first_byte = Histogram(
-            "headwater_time_to_first_byte_seconds",
-            "From a request's arrival until its answer began, waiting for a cold lane included",
-            _LABELS,
-            buckets=_FIRST_BYTE_BUCKETS,
-            registry=registry,
-        )
-        self._overhead = Histogram(
-            "headwater_overhead_seconds",
-            "From a request's arrival until it was ready to send, without the wait for a cold lane",
-            _LABELS,
-            buckets=_OVERHEAD_BUCKETS,
-            registry=registry,
-        )
 
     def also(self, bundles: BundleFollower) -> Self:
         """The same registry for another prefix of this sidecar."""
@@ -159,31 +153,6 @@ class Metrics:
         other.violations = Violations()
         self._state.served.append((bundles, other.violations))
         return other
-
-    def ended(
-        self, revision: Revision | None, model: str, outcome: Outcome, *, eligible: bool
-    ) -> None:
-        """Count a request; `revision` is None where none was sent."""
-        series = self._of(revision, model)
-        series.count(outcome.value, "true" if eligible else "false")
-
-    def used(self, revision: Revision | None, model: str, usage: Usage) -> None:
-        """Count what an answer used."""
-        facts = lookup(model)
-        prices = None if facts is None else facts.prices_for(usage.prompt)
-        self._of(revision, model).use(usage, prices)
-
-    def violated(self, revision: Revision | None, model: str, reason: Reason) -> None:
-        """Count a request that would have broken the prefix."""
-        self._of(revision, model).child(self._violations, reason.value).inc()
-
-    def began(self, revision: Revision | None, model: str, seconds: float) -> None:
-        """Record the time until an answer began."""
-        self._of(revision, model).child(self._first_byte).observe(seconds)
-
-    def prepared(self, revision: Revision | None, model: str, seconds: float) -> None:
-        """Record the sidecar's own time."""
-        self._of(revision, model).child(self._overhead).observe(seconds)
 
     def families(self) -> Iterator[Metric]:
         """What `exposition` shows, for a program that has a registry of its own."""
@@ -195,7 +164,8 @@ class Metrics:
         self._state.settle(self)
         return prometheus_client.generate_latest(self.registry)
 
-    def _of(self, revision: Revision | None, model: str) -> "_Series":
+    def of(self, revision: Revision | None, model: str) -> "Series":
+        """Where requests of a model are counted; `revision` is None where none was sent."""
         served = self._bundles.served
         if served is not self._served:
             self._served = served
@@ -212,37 +182,58 @@ class Metrics:
                 revision.digest.short if revision else "",
                 model if known else OTHER_MODEL,
             )
-            found = self._state.series.setdefault(labels, _Series(labels))
+            found = self._state.series.setdefault(labels, Series(labels))
             # What is no model of the route comes from requests, so it is not remembered.
             if known:
                 self._series[key] = found
         return found
 
 
-_M = TypeVar("_M", bound=Counter | Gauge | Histogram)
+class Series:
+    """All that is counted under one set of labels.
 
-
-class _Series:
-    """All metrics for one set of labels: the library looks its children up slowly, and locks.
-
-    So what only adds up is kept here until somebody asks.
+    The library looks its children up slowly, and locks, so all is kept here until somebody asks.
     """
 
-    __slots__ = ("_children", "_ended", "_labels", "_used")
+    __slots__ = (
+        "_children",
+        "_ended",
+        "_missed",
+        "_used",
+        "_violated",
+        "first_byte",
+        "labels",
+        "overhead",
+    )
 
     def __init__(self, labels: tuple[str, ...]) -> None:
-        self._labels = labels
+        """`labels` are the values of those that all metrics have."""
+        self.labels = labels
         self._children: dict[object, Any] = {}
-        self._ended: dict[tuple[str, str], int] = {}
+        self._ended: dict[tuple[Outcome, bool], int] = {}
         self._used: dict[int, tuple[Prices | None, list[int]]] = {}
+        self._violated: dict[Reason, int] = {}
+        self._missed: dict[MissReason, int] = {}
+        self.first_byte = _Times(_FIRST_BYTE_BUCKETS)
+        self.overhead = _Times(_OVERHEAD_BUCKETS)
 
-    def count(self, *outcome_and_eligible: str) -> None:
-        """One more request."""
-        key = (outcome_and_eligible[0], outcome_and_eligible[1])
+    def ended(self, outcome: Outcome, *, eligible: bool) -> None:
+        """Count a request."""
+        key = (outcome, eligible)
         self._ended[key] = self._ended.get(key, 0) + 1
 
-    def use(self, usage: Usage, prices: Prices | None) -> None:
-        """The tokens of one more answer."""
+    def violated(self, reason: Reason) -> None:
+        """Count a request that would have broken the prefix."""
+        self._violated[reason] = self._violated.get(reason, 0) + 1
+
+    def missed(self, reason: MissReason) -> None:
+        """Count a miss."""
+        self._missed[reason] = self._missed.get(reason, 0) + 1
+
+    def used(self, model: str, usage: Usage) -> None:
+        """Count what an answer used."""
+        facts = lookup(model)
+        prices = None if facts is None else facts.prices_for(usage.prompt)
         found = self._used.get(id(prices))
         if found is None:
             found = self._used[id(prices)] = (prices, [0, 0, 0, 0, 0])
@@ -256,25 +247,55 @@ class _Series:
     def settle(self, metrics: "Metrics") -> None:
         """Tell the library what was counted since."""
         ended, self._ended = self._ended, {}
-        for key, count in ended.items():
-            self.child(metrics.requests, *key).inc(count)
+        for (outcome, eligible), count in ended.items():
+            told = "true" if eligible else "false"
+            self._child(metrics.requests, outcome.value, told).inc(count)
+        violated, self._violated = self._violated, {}
+        for reason, count in violated.items():
+            self._child(metrics.contract_violations, reason.value).inc(count)
+        missed, self._missed = self._missed, {}
+        for miss, count in missed.items():
+            self._child(metrics.misses, miss.value).inc(count)
         used, self._used = self._used, {}
         for prices, tokens in used.values():
             for kind, count in zip(_KINDS, tokens, strict=False):
-                self.child(metrics.input_tokens, kind).inc(count)
-            self.child(metrics.output_tokens).inc(tokens[-1])
+                self._child(metrics.input_tokens, kind).inc(count)
+            self._child(metrics.output_tokens).inc(tokens[-1])
             if prices is not None:
                 cost = cost_at(Usage(*tokens), prices)
-                self.child(metrics.cost).inc(float(cost.actual))
-                self.child(metrics.savings).inc(float(cost.savings))
+                self._child(metrics.cost).inc(float(cost.actual))
+                self._child(metrics.savings).inc(float(cost.savings))
 
-    def child(self, metric: _M, *more: str) -> _M:
+    def _child(self, metric: Counter | Gauge, *more: str) -> Any:
         """That of a metric, with the labels that it has besides."""
         key = (metric, more)
         if key not in self._children:
-            self._children[key] = metric.labels(*self._labels, *more)
-        found: _M = self._children[key]
-        return found
+            self._children[key] = metric.labels(*self.labels, *more)
+        return self._children[key]
+
+
+class _Times:
+    """A histogram's values under one set of labels."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one more."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def show(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        """Add what was counted; nothing where nothing was."""
+        *below, whole = accumulate(self._counts)
+        if whole:
+            bounds = [str(float(bound)) for bound in self._bounds]
+            buckets = [*zip(bounds, below, strict=True), ("+Inf", whole)]
+            family.add_metric(labels, buckets, self._sum)
 
 
 class _State(Collector):
@@ -289,7 +310,7 @@ class _State(Collector):
     ) -> None:
         self._identity = identity
         self.served: list[tuple[BundleFollower, Violations]] = []
-        self.series: dict[tuple[str, ...], _Series] = {}
+        self.series: dict[tuple[str, ...], Series] = {}
         self._lanes = lanes
         self._clock = clock
         self._wall_clock = wall_clock
@@ -299,7 +320,7 @@ class _State(Collector):
         for series in self.series.values():
             series.settle(metrics)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         verified: dict[tuple[str, ...], float] = {}
         refusals: dict[tuple[str, ...], float] = {}
         epoch: dict[tuple[str, ...], float] = {}
@@ -355,6 +376,22 @@ class _State(Collector):
             (*_LABELS, "credential"),
             used,
         )
+
+        first_byte = HistogramMetricFamily(
+            "headwater_time_to_first_byte_seconds",
+            "From a request's arrival until its answer began, waiting for a cold lane included",
+            labels=_LABELS,
+        )
+        overhead = HistogramMetricFamily(
+            "headwater_overhead_seconds",
+            "From a request's arrival until it was ready to send, without the wait for a cold lane",
+            labels=_LABELS,
+        )
+        for series in self.series.values():
+            series.first_byte.show(first_byte, series.labels)
+            series.overhead.show(overhead, series.labels)
+        yield first_byte
+        yield overhead
 
     def _last_used(self, route: Route) -> dict[tuple[str, ...], float]:
         """When the lanes were used that a warmer keeps; others differ in what it does not send."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headwater.contract.digest import Digest
-from headwater.contract.lane import Settings
+from headwater.contract.lane import Lane, Settings
 from headwater.contract.route import Revision, Route, pick
 
 CAPACITY: Final = 20_000
@@ -24,6 +24,7 @@ class _Pin:
     digest: Digest
     used: float
     settings: Settings | None = None
+    lane: Lane | None = None
 
 
 class Pins:
@@ -40,14 +41,20 @@ class Pins:
     def choose(self, route: Route, conversation: str, *, ttl: float, now: float) -> Revision:
         """The revision of a request that starts `now` (seconds); the pin lasts `ttl` from here."""
         key = _key(conversation)
-        pin = self._pins.pop(key, None)
-        if pin is not None and now - pin.used > ttl:
-            pin = None
-        revision = (pin and _held(route, pin.digest)) or pick(route, conversation)
-        settings = pin.settings if pin is not None else None
-        self._pins[key] = _Pin(revision.digest, now, settings)
-        if len(self._pins) > self._capacity:
-            self._pins.popitem(last=False)
+        pin = self._pins.get(key)
+        held = None
+        if pin is None:
+            if len(self._pins) == self._capacity:
+                self._pins.popitem(last=False)
+            pin = self._pins[key] = _Pin(route.stable.digest, now)
+        else:
+            self._pins.move_to_end(key)
+            if now - pin.used <= ttl:
+                held = _held(route, pin.digest)
+            else:
+                pin.settings = pin.lane = None
+        revision = held or pick(route, conversation)
+        pin.digest, pin.used = revision.digest, now
         return revision
 
     def begun_with(self, conversation: str, settings: Settings) -> Settings:
@@ -57,12 +64,20 @@ class Pins:
             pin.settings = settings
         return pin.settings
 
+    def left(self, conversation: str, lane: Lane) -> Lane | None:
+        """The lane of the request before, which was chosen for just now; None for a first one."""
+        pin = self._pins[_key(conversation)]
+        before, pin.lane = pin.lane, lane
+        return before
+
 
 def _key(conversation: str) -> bytes:
     """Hashed: keys come from requests, may be long and may name people."""
-    return hashlib.sha256(conversation.encode()).digest()[:16]
+    return hashlib.blake2b(conversation.encode(), digest_size=16).digest()
 
 
 def _held(route: Route, digest: Digest) -> Revision | None:
+    if digest == route.stable.digest:
+        return route.stable
     held = route.revisions if route.weight > 0 else (route.stable, *route.retained)
     return next((revision for revision in held if revision.digest == digest), None)

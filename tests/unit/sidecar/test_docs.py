@@ -8,6 +8,7 @@ import click
 from headwater.cli.sidecar import command
 from headwater.contract.reasons import Reason
 from headwater.sidecar.metrics import Identity, Outcome
+from headwater.sidecar.misses import MissReason
 
 DOCS = (Path(__file__).parents[3] / "docs" / "sidecar.md").read_text()
 
@@ -31,3 +32,9 @@ def test_every_flag_and_label_is_named() -> None:
         assert isinstance(option, click.Option)
         assert option.envvar is None or f"`{option.envvar}`" in DOCS
     assert all(f"`{label}`" in DOCS for label in Identity.__dataclass_fields__)
+
+
+def test_every_reason_of_a_miss_is_named() -> None:
+    """As the metric has them."""
+    _, table = DOCS.split("### Misses")
+    assert all(f"`{reason}`" in table for reason in MissReason)

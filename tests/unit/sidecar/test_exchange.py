@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headwater.contract.assembly import Request, splice
 from headwater.contract.bundle import Bundle
 from headwater.contract.reasons import RefusalError
 from headwater.sidecar.bundles import BundleFollower
@@ -92,6 +93,8 @@ async def test_a_write_and_a_read_are_counted_with_all_labels(bench: Bench) -> N
     await answered(bench, usage(0, 100))
     await answered(bench, usage(100, 0))
     assert bench.outcomes() == {("miss", "false"): 1, ("hit", "true"): 1}
+    ((labels, misses),) = bench.samples("headwater_misses_total")
+    assert (labels["reason"], misses) == ("cold", 1)
     (labels, _), _ = bench.samples("headwater_requests_total")
     assert LABELS.items() <= labels.items()
     tokens = {
@@ -106,6 +109,34 @@ async def test_a_write_and_a_read_are_counted_with_all_labels(bench: Bench) -> N
     assert cost == pytest.approx((14 * 5 + 100 * 6.25 + 100 * 0.5 + 10 * 25) / 1e6)
     ((_, savings),) = bench.samples("headwater_savings_usd_total")
     assert savings == pytest.approx((100 * 4.5 - 100 * 1.25) / 1e6)
+
+
+def test_what_is_remembered_of_a_request_changes_no_byte(bench: Bench, tmp_path: Path) -> None:
+    """Each leaves as if it were the first of its kind, another bundle's contract included."""
+    like: list[dict[str, Any]] = [
+        {},
+        {"system": "Be brief."},
+        {"system": [{"type": "text", "text": "Be brief."}]},
+        {"tools": [{"name": "mine", "defer_loading": True}]},
+        {"max_tokens": 1.0},
+    ]
+    turns: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": "x"}]},
+        {"messages": [{"role": "user", "content": "y"}], "metadata": {"user_id": "u"}},
+        {"metadata": None, "messages": []},
+    ]
+    for version in ("v1", "v2"):
+        bundles.write_plain(tmp_path, bundles.make(version))
+        bench.exchanges.bundles.poll()
+        served = bench.exchanges.bundles.served
+        assert served is not None
+        (contract,) = served.contracts.values()
+        for fields in [{**kind, **turn} for turn in turns for kind in like]:
+            body = json.dumps({"model": bundles.MODEL, **fields}).encode()
+            sent = bench.exchanges.open(HEADERS, body, counted=True).parts
+            alone = splice(Request.read(body), contract, served.route.models)
+            assert b"".join(sent) == alone.body
+            assert json.loads(alone.body)["messages"] == fields["messages"]
 
 
 @pytest.mark.parametrize(

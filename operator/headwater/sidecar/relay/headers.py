@@ -71,7 +71,8 @@ def answer_head(
     left_out = _without(_NOT_IN_ANSWERS, fields)
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason), framing]
     for name, value in added:
-        left_out |= {name}
+        if name in fields:
+            left_out |= {name}
         lines += (name, b": ", value, b"\r\n")
     for lower, name, value in headers:
         if lower not in left_out:

@@ -81,6 +81,7 @@ class Upstream(asyncio.BufferedProtocol):
         self._closed = closed
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
+        self._socket: socket.socket | None = None
         self._sink: Sink | None = None
         self._answer = Answer()
         self._begun = False
@@ -172,6 +173,8 @@ class Upstream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102 - asyncio's
         self._transport = cast("asyncio.Transport", transport)
+        if hasattr(socket, "TCP_INFO"):
+            self._socket = transport.get_extra_info("socket")
         self._opened(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: D102
@@ -348,11 +351,10 @@ class Upstream(asyncio.BufferedProtocol):
 
     def _bytes_acknowledged(self) -> int | None:
         """Over the connection's life; None where the system does not tell."""
-        found: socket.socket | None = self._transport.get_extra_info("socket")
-        if found is None or not hasattr(socket, "TCP_INFO"):
+        if self._socket is None:
             return None
         try:
-            info = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.size)
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.size)
         except OSError:
             return None
         if len(info) < _ACKNOWLEDGED.size:
