@@ -6,7 +6,8 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install control-plane demo test e2e lint format generate verify bench image node lock clean
+.PHONY: help install control-plane demo test e2e fuzz lint format generate verify bench \
+    bench-peers image node lock clean
 
 ##@ Try it
 demo: install ## Play the product's story on a real control plane (KEEP=1 leaves it running)
@@ -25,7 +26,14 @@ test: install control-plane ## Run every test, on a real kube-apiserver (T=tests
 	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -m "not e2e" $(or $(T),tests)
 
 e2e: install control-plane ## Run the whole stories, on a real node where one can run
-	@$(PY) -m pytest -q -m e2e tests/e2e
+	@$(PY) -m pytest -q -m e2e $(or $(T),tests/e2e)
+
+FUZZ := .venv-fuzz/bin/python
+fuzz: install ## Search for bytes that crash the sidecar or bring it off the contract (MINUTES=2)
+	@test -x $(FUZZ) || $(PY) -m uv venv -q -p $(PY) .venv-fuzz
+	@$(PY) -m uv pip sync -q -p $(FUZZ) --require-hashes requirements/fuzz.txt
+	@for target in request bundle; do PYTHONPATH=operator:. \
+	    $(FUZZ) -m fuzz $$target $(or $(MINUTES),2) || exit 1; done
 
 lint: install ## ruff, mypy strict, import-linter
 	@$(PY) -m ruff check .
@@ -48,6 +56,13 @@ verify: install ## Fail when a generated file is stale
 bench: install control-plane ## Measure, print a table, write build/bench.json
 	@$(PY) -m bench
 
+PEERS := build/peers
+bench-peers: install ## Measure the sidecar beside LiteLLM and Portkey (installs them into build/peers)
+	@test -x $(PEERS)/litellm/bin/python || $(PY) -m uv venv -q -p $(PY) $(PEERS)/litellm
+	@$(PY) -m uv pip install -q -p $(PEERS)/litellm/bin/python 'litellm[proxy]'
+	@npm install --silent --no-audit --no-fund --prefix $(PEERS)/portkey @portkey-ai/gateway
+	@$(PY) -m bench.peers
+
 image: ## Build both images with docker, podman or buildah (BASE=… and TAG=… as you like)
 	@scripts/image.sh
 
@@ -63,12 +78,14 @@ lock: install ## Write the lock files anew from pyproject.toml and *.in
 	@# What an image has is what the tests were run with.
 	@for role in sidecar operator; do \
 	    $(COMPILE) pyproject.toml --extra $$role -c requirements/dev.txt -o requirements/$$role.txt; done
+	@$(COMPILE) pyproject.toml --extra sidecar requirements/fuzz.in -c requirements/dev.txt \
+	    -o requirements/fuzz.txt
 	@$(COMPILE) requirements/image.in -o requirements/image.txt
 	@$(COMPILE) tests/e2e/node/application/requirements.in -c requirements/dev.txt \
 	    -o tests/e2e/node/application/requirements.txt
 
 clean: ## Remove what make made in this checkout (the Kubernetes binaries stay in the cache)
-	rm -rf .venv .venv-anthropic-old build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-anthropic-old .venv-fuzz build dist .mypy_cache .ruff_cache .pytest_cache
 
 help: ## Show this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \

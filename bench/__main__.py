@@ -11,10 +11,13 @@ from bench import (
     ha,
     image,
     judge,
+    library,
     lint,
+    node,
     proxy,
     rollout,
     sidecar,
+    warm,
     webhook,
 )
 from bench.rows import show, write
@@ -27,10 +30,13 @@ _PARTS = {
     "ha": ha.measure,
     "image": image.measure,
     "judge": judge.measure,
+    "library": library.measure,
     "lint": lint.measure,
+    "node": node.measure,
     "proxy": proxy.measure,
     "rollout": rollout.measure,
     "sidecar": sidecar.measure,
+    "warm": warm.measure,
     "webhook": webhook.measure,
 }
 
