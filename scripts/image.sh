@@ -6,7 +6,8 @@
 #   TOOL=…    docker, podman or buildah
 #
 # Arguments, such as --no-cache, go to that tool's `build`.
-# The same checkout on the same base gives the same digest: all times are those of the last commit.
+# The same checkout on the same base gives the same digest, from a cache or from nothing: no time of
+# a build or of a commit is in it.
 # Beside each image stands its list of parts, build/image/<name>.cdx.json.
 set -eu
 cd "$(dirname "$0")/.."
@@ -23,14 +24,15 @@ done
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 tag=${TAG:-$version}
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 315532800)}
-export SOURCE_DATE_EPOCH
+export SOURCE_DATE_EPOCH=315532800
+
+labels="--label org.opencontainers.image.version=$version
+    --label org.opencontainers.image.revision=$revision"
 
 build() { # target name argument…
     target=$1 name=$2
     shift 2
-    set -- --target "$target" --tag "$name:$tag" --file Containerfile \
-        --build-arg VERSION="$version" --build-arg REVISION="$revision" "$@"
+    set -- --target "$target" --file Containerfile "$@"
     [ -z "${BASE:-}" ] || set -- "$@" --build-arg BASE="$BASE"
     # What this machine is told about package registries holds for the build as well.
     [ -z "${PIP_INDEX_URL:-}" ] || set -- "$@" --build-arg PIP_INDEX_URL="$PIP_INDEX_URL"
@@ -38,10 +40,20 @@ build() { # target name argument…
         set -- "$@" --secret id=authorities,src="$PIP_CERT" \
             --build-arg PIP_CERT=/etc/ssl/certs/ca-certificates.crt
     fi
+    # shellcheck disable=SC2086 # of labels, which are without spaces
     case $tool in
-        docker) docker build --output type=docker,rewrite-timestamp=true "$@" . ;;
-        # Layers are kept so that the second target does not build the tools again.
-        *) "$tool" build --layers --timestamp "$SOURCE_DATE_EPOCH" --format oci "$@" . ;;
+        docker)
+            docker build --output type=docker,rewrite-timestamp=true --tag "$name:$tag" $labels "$@" .
+            ;;
+        *)
+            # Layers are kept so that the second target does not build the tools again. These two
+            # would put the labels on each layer, and find one that was kept by another commit's
+            # build as good: so labels come last.
+            set -- --timestamp "$SOURCE_DATE_EPOCH" --format oci "$@"
+            "$tool" build --layers --tag "$name:unlabelled" "$@" .
+            echo "FROM localhost/$name:unlabelled" | "$tool" build --no-cache --file - \
+                --timestamp "$SOURCE_DATE_EPOCH" --format oci --tag "$name:$tag" $labels build/image
+            ;;
     esac
 }
 

@@ -55,6 +55,14 @@ def missing() -> str | None:
     lacking = sorted({package for command, package in NEEDED.items() if not shutil.which(command)})
     if lacking:
         return f"a node needs what `make node` installs, and this is missing: {', '.join(lacking)}"
+    made = subprocess.run(
+        ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        return f"a node needs namespaces of its own, and has none here: {made.stderr.strip()}"
     return None
 
 
@@ -98,11 +106,20 @@ class NodeCluster(ControlPlane):
         self.ctr("image", "import", str(archive))
 
     def kill_container(self, namespace: str, pod: str, container: str) -> None:
-        """End a container's first process with SIGKILL, as the kernel does when memory runs out."""
-        status = self.get("pod", pod, "-n", namespace)["status"]
-        states = [*status.get("initContainerStatuses", ()), *status["containerStatuses"]]
-        (identity,) = [state["containerID"] for state in states if state["name"] == container]
-        self.ctr("task", "kill", "--signal", "SIGKILL", identity.removeprefix("containerd://"))
+        """End a container's first process with SIGKILL; returns when the next one is Ready.
+
+        A kubelet waits longer from one time to the next: 10 s, 20 s, 40 s.
+        """
+
+        def ready() -> str:
+            states = self.get("pod", pod, "-n", namespace)["status"]["containerStatuses"]
+            (state,) = (each for each in states if each["name"] == container)
+            return str(state["containerID"]) if state["ready"] else ""
+
+        what = f"{container} of {pod} is Ready"
+        killed = wait_until(ready, 120, what, 1)
+        self.ctr("task", "kill", "--signal", "SIGKILL", killed.removeprefix("containerd://"))
+        wait_until(lambda: ready() not in {"", killed}, 120, f"{what} again", 1)
 
     def stop_etcd(self) -> None:
         """Etcd is gone; its data stays."""

@@ -1,0 +1,115 @@
+"""A node with the images on it, and what the stories install there."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.cluster import images, real_node
+from tests.cluster.control_plane import Cluster, current_cluster
+from tests.cluster.real_node import NodeCluster
+from tests.e2e.node.world import SYSTEM, Images, Stopwatch, apply
+
+IMAGES: Final = Images(images.OPERATOR, images.SIDECAR, images.APPLICATION)
+CONTROLLER: Final = {"replicas": 2, "scrapeInterval": 1}
+
+
+def missing() -> str | None:
+    """Why there can be no node, in one sentence; None where there can."""
+    if os.environ.get("HEADWATER_CLUSTER"):
+        return None
+    return real_node.missing() or images.missing()
+
+
+@contextmanager
+def open_node(stopwatch: Stopwatch) -> Iterator[Cluster]:
+    """A cluster whose nodes have the images: the kubeconfig's own, or one of this machine's."""
+    if os.environ.get("HEADWATER_CLUSTER"):
+        with current_cluster() as cluster:
+            yield cluster
+        return
+    with stopwatch.step("images are built"):
+        built = images.build()
+    with stopwatch.step("a node is ready"):
+        node = NodeCluster().__enter__()
+    try:
+        with (
+            stopwatch.step("the node has the images"),
+            tempfile.TemporaryDirectory(prefix="headwater-images-") as directory,
+        ):
+            for image in built:
+                archive = Path(directory) / "image.tar"
+                images.save(image, archive)
+                node.load(archive)
+        yield node
+    finally:
+        with stopwatch.step("the node is gone"):
+            node.__exit__()
+
+
+def own(node: Cluster) -> NodeCluster:
+    """The node, where its processes are ours to stop."""
+    if not isinstance(node, NodeCluster):
+        pytest.skip("ends processes of the cluster, so it needs a node of its own")
+    return node
+
+
+def values(images: Images) -> dict[str, Any]:
+    """For the chart: two of each, and the simulator behind a gateway."""
+    return {
+        **images.values,
+        "controller": CONTROLLER,
+        "webhook": {"replicas": 2},
+        "simulator": {"enabled": True},
+        "providerUrl": "http://gateway.provider:8080",
+    }
+
+
+def gateway(cluster: Cluster, image: str) -> None:
+    """What stands before the simulator and renders templates, as a company's own gateway might."""
+    program = (Path(__file__).parent / "gateway.py").read_text()
+    labels = {"app": "gateway"}
+    metadata = {"name": "gateway", "namespace": "provider"}
+    container = {
+        "name": "gateway",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/opt/headwater/bin/python", "/program/gateway.py"],
+        "args": [f"http://headwater-simulator.{SYSTEM}:8585"],
+        "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "program", "mountPath": "/program"}],
+    }
+    volume = {"name": "program", "configMap": {"name": "gateway"}}
+    apply(
+        cluster,
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "provider"}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata,
+            "data": {"gateway.py": program},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"selector": labels, "ports": [{"port": 8080}]},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [container], "volumes": [volume]},
+                },
+            },
+        },
+    )
+    cluster.kubectl("rollout", "status", "deployment/gateway", "-n", "provider", "--timeout=55s")
