@@ -12,7 +12,7 @@ import pytest
 from tests.cluster import images, real_node
 from tests.cluster.control_plane import Cluster, current_cluster
 from tests.cluster.real_node import NodeCluster
-from tests.e2e.node.world import SYSTEM, Images, Stopwatch, apply
+from tests.e2e.node.world import Images, Stopwatch, apply
 
 IMAGES: Final = Images(images.OPERATOR, images.SIDECAR, images.APPLICATION)
 CONTROLLER: Final = {"replicas": 2, "scrapeInterval": 1}
@@ -70,7 +70,7 @@ def values(images: Images) -> dict[str, Any]:
 
 
 def gateway(cluster: Cluster, image: str) -> None:
-    """What stands before the simulator and renders templates, as a company's own gateway might."""
+    """A simulator, and before it what renders templates, as a company's own gateway might."""
     program = (Path(__file__).parent / "gateway.py").read_text()
     labels = {"app": "gateway"}
     metadata = {"name": "gateway", "namespace": "provider"}
@@ -79,9 +79,16 @@ def gateway(cluster: Cluster, image: str) -> None:
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["/opt/headwater/bin/python", "/program/gateway.py"],
-        "args": [f"http://headwater-simulator.{SYSTEM}:8585"],
+        "args": ["http://127.0.0.1:8585"],
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
         "volumeMounts": [{"name": "program", "mountPath": "/program"}],
+    }
+    # Not the chart's: a provider is neither upgraded nor uninstalled with it.
+    provider = {
+        "name": "provider",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["headwater", "simulator", "--port=8585"],
     }
     volume = {"name": "program", "configMap": {"name": "gateway"}}
     apply(
@@ -107,7 +114,7 @@ def gateway(cluster: Cluster, image: str) -> None:
                 "selector": {"matchLabels": labels},
                 "template": {
                     "metadata": {"labels": labels},
-                    "spec": {"containers": [container], "volumes": [volume]},
+                    "spec": {"containers": [container, provider], "volumes": [volume]},
                 },
             },
         },
