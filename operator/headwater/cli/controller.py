@@ -4,18 +4,20 @@ import asyncio
 import logging
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
 from headwater.contract.errors import HeadwaterError
 from headwater.controller.app import Options, run
-from headwater.controller.certificates import Wanted
 from headwater.controller.lease import home
 from headwater.controller.objects import Key
 from headwater.evidence.prometheus import Prometheus
 from headwater.resources.schema import Duration
+
+if TYPE_CHECKING:
+    from headwater.controller.certificates import Wanted
 
 _DURATION: Final[TypeAdapter[timedelta]] = TypeAdapter(Duration)
 
@@ -230,7 +232,7 @@ def _certificates(
     configuration: str | None,
     authority: timedelta,
     certificate: timedelta,
-) -> Wanted | None:
+) -> "Wanted | None":
     if secret is None and service is None and configuration is None:
         return None
     if secret is None or service is None or configuration is None:
@@ -243,6 +245,8 @@ def _certificates(
             "--webhook-ca-lifetime is shorter than --webhook-certificate-lifetime:"
             " no certificate outlives its authority"
         )
+    from headwater.controller.certificates import Wanted  # noqa: PLC0415 - eight megabytes
+
     return Wanted(secret, service, configuration, authority, certificate)
 
 

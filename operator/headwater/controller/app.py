@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import kopf
@@ -20,7 +20,6 @@ from aiohttp import web
 from headwater.cluster import PROMPT_PREFIX, ApiError, Cluster, NotFoundError
 from headwater.cluster.kubernetes import KubernetesCluster
 from headwater.cluster.labels import ROLE_LABEL
-from headwater.controller.certificates import Certificates, Wanted
 from headwater.controller.deletion import Deletion
 from headwater.controller.events import Recorder
 from headwater.controller.evidence import Evidence
@@ -36,6 +35,9 @@ from headwater.controller.watch import SELECTED, Watcher, Work
 from headwater.evidence.ledger import Ledger
 from headwater.evidence.prometheus import Prometheus
 from headwater.evidence.scrape import Sidecars
+
+if TYPE_CHECKING:
+    from headwater.controller.certificates import Wanted
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ class Options:
     """Where the Lease is that one controller at a time holds; None to work without."""
     namespaces: Sequence[str] = ()
     """Those that are looked after; none for all of the cluster."""
-    certificates: Wanted | None = None
+    certificates: "Wanted | None" = None
     """The webhook's certificate that is to be made; None where somebody else makes it."""
 
 
@@ -169,6 +171,9 @@ async def _work(
     """Look after prefixes, warmers and the webhook's certificate, until cancelled."""
     works = [_look_after(cluster, options, clock, pulse)]
     if options.certificates is not None:
+        # Eight megabytes, for those who make certificates.
+        from headwater.controller.certificates import Certificates  # noqa: PLC0415
+
         # Not behind the first lists: pods of the webhook may be waiting for it.
         works.append(Certificates(cluster, options.certificates, clock).run())
     await _until_first(works)
