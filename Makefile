@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install control-plane demo test e2e fuzz lint format generate verify bench \
+.PHONY: help install control-plane demo test proofs e2e fuzz lint format generate verify bench \
     bench-peers image node lock clean
 
 ##@ Try it
@@ -22,8 +22,11 @@ $(STAMP): scripts/venv.sh pyproject.toml requirements/dev.txt requirements/uv.tx
 control-plane: install ## Find or build etcd, kube-apiserver, kube-controller-manager and kubectl 1.34
 	@$(PY) -m tests.cluster.assets
 
-test: install control-plane ## Run every test, on a real kube-apiserver (T=tests/unit for a part)
-	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -m "not e2e" $(or $(T),tests)
+test: install control-plane ## Run the tests, on a real kube-apiserver (T=tests/unit for a part)
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -m "not e2e and not slow" $(or $(T),tests)
+
+proofs: install control-plane ## Run the tests that take long: crashes, failover, certificates that run out
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -m slow $(or $(T),tests)
 
 e2e: install control-plane ## Run the whole stories, on a real node where one can run
 	@$(PY) -m pytest -q -m e2e $(or $(T),tests/e2e)

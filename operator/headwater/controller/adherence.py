@@ -60,18 +60,36 @@ class Adherence:
         wrong = (each for each in found if each is not None)
         return sorted(wrong, key=lambda each: (not each.breaks, not each.is_old, each.pod))
 
+    def unheard(self, prefix: Key, now: datetime) -> set[Key]:
+        """The pods of which nothing is known yet: they, or this controller, are new."""
+        return {
+            each.pod
+            for each in self.store.consumers_of(prefix)
+            if each.pod in self.store.sidecars
+            and self._heard(each.pod, now) is None
+            and not self._is_silent(each, now)
+        }
+
+    def _heard(self, pod: Key, now: datetime) -> Sample | None:
+        """What its sidecar said last, within the window."""
+        # A Prometheus names it by its address.
+        said = self._said.get(str(pod)) or self._said.get(urlsplit(self.store.sidecars[pod]).netloc)
+        return None if said is None or now - said[0] > WINDOW else said[1]
+
+    def _is_silent(self, consumer: Consumer, now: datetime) -> bool:
+        """Whether one that was not heard had the time to be."""
+        return now - max(consumer.created, self.opened_at) > WINDOW
+
     def _deviation(
         self, consumer: Consumer, prefix: Key, epoch: int, now: datetime
     ) -> Deviation | None:
-        url = self.store.sidecars.get(consumer.pod)
-        if url is None:
+        if consumer.pod not in self.store.sidecars:
             return None
-        # A Prometheus names it by its address.
-        said = self._said.get(str(consumer.pod)) or self._said.get(urlsplit(url).netloc)
-        if said is None or now - said[0] > WINDOW:
-            silent = now - max(consumer.created, self.opened_at) > WINDOW
+        said = self._heard(consumer.pod, now)
+        if said is None:
+            silent = self._is_silent(consumer, now)
             return Deviation(consumer.pod, None, is_old=False, breaks={}) if silent else None
-        use = said[1].uses.get(prefix.name)
+        use = said.uses.get(prefix.name)
         if use is None:
             return None
         breaks = {
@@ -83,28 +101,43 @@ class Adherence:
         return Deviation(consumer.pod, use, is_old, breaks) if is_old or breaks else None
 
 
-def signature(deviations: Iterable[Deviation]) -> Collection[object]:
+def signature(deviations: Iterable[Deviation], unheard: Collection[Key]) -> Collection[object]:
     """What is worth a look: it stays the same while only counts grow, for some minutes."""
     return {
-        (each.pod, each.use.epoch if each.use else None, reason, _coarse(found.at))
-        for each in deviations
-        for reason, found in ({None: Break()} | each.breaks).items()
+        *unheard,
+        *(
+            (each.pod, each.use.epoch if each.use else None, reason, _coarse(found.at))
+            for each in deviations
+            for reason, found in ({None: Break()} | each.breaks).items()
+        ),
     }
 
 
 def counts(
-    namespaces: int, pods: int, deviations: Collection[Deviation], before: ConsumerCounts | None
+    namespaces: int,
+    pods: int,
+    deviations: Iterable[Deviation],
+    unheard: Collection[Key],
+    epoch: int,
+    before: ConsumerCounts | None,
 ) -> ConsumerCounts:
-    """What the status says of a prefix's consumers; `before` is what it says now."""
-    known = {(row.namespace, row.pod): row for row in before.exceptions} if before else {}
+    """What the status says of a prefix's consumers.
+
+    `before` is what it says now. It stands for those that are `unheard`: a controller that starts
+    anew must not take back, and then tell again, what it only has not read yet.
+    """
+    known = {Key(row.namespace, row.pod): row for row in before.exceptions} if before else {}
+    found = [(_row(each, known.get(each.pod)), each.is_old) for each in deviations]
+    found += [
+        (row, row.epoch not in {None, epoch}) for pod, row in known.items() if pod in unheard
+    ]
+    rows = [row for row, _ in found]
     return ConsumerCounts(
         namespaces=namespaces,
         pods=pods,
-        old_bundle=sum(each.is_old for each in deviations),
-        off_contract=sum(bool(each.breaks) for each in deviations),
-        exceptions=tuple(
-            _row(each, known.get(each.pod)) for each in list(deviations)[:EXCEPTIONS_LIMIT]
-        ),
+        old_bundle=sum(is_old for _, is_old in found),
+        off_contract=sum(row.reason is not None for row in rows),
+        exceptions=tuple(rows[:EXCEPTIONS_LIMIT]),
     )
 
 

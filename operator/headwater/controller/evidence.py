@@ -133,7 +133,9 @@ class Evidence:
         before, self._signatures = self._signatures, {}
         for key, record in self.store.prefixes.items():
             epoch = (record.body.get("status") or {}).get("epoch", 0)
-            found = signature(self.adherence.deviations(key, epoch, now))
+            found = signature(
+                self.adherence.deviations(key, epoch, now), self.adherence.unheard(key, now)
+            )
             self._signatures[key] = found
             if found != before.get(key, set()):
                 look(Work(PROMPT_PREFIX, key), _TOGETHER)

@@ -269,6 +269,8 @@ class PrefixReconciler:
                 len(record.published),
                 len(self.store.consumers_of(key)),
                 self.evidence.adherence.deviations(key, state.epoch, report.now),
+                self.evidence.adherence.unheard(key, report.now),
+                state.epoch,
                 prefix.status.consumers,
             ),
             stable_counts=counts,

@@ -174,6 +174,7 @@ def _settled(part: Any) -> Any:
     return part
 
 
+@pytest.mark.slow
 def test_killed_between_any_two_writes(own_control_plane: ControlPlane, tmp_path: Path) -> None:
     """Revisions, bundles and status end the same wherever the controller was killed."""
     install_crds(own_control_plane)

@@ -33,6 +33,7 @@ OURS = "headwater.dev/role=bundle"
 CANARY = {"strategy": "Canary", "steps": [{"setWeight": 10}, {"pause": {}}]}
 
 
+@pytest.mark.slow
 def test_who_waits_takes_over_from_a_leader_that_was_killed(
     own_control_plane: ControlPlane, tmp_path: Path
 ) -> None:
@@ -57,6 +58,7 @@ def test_who_waits_takes_over_from_a_leader_that_was_killed(
     assert taken < FAILOVER_SECONDS
 
 
+@pytest.mark.slow
 def test_a_controller_that_is_stopped_leaves_nothing_half_done(
     own_control_plane: ControlPlane, tmp_path: Path
 ) -> None:

@@ -347,6 +347,7 @@ def _writes(audit: Path) -> int:
     )
 
 
+@pytest.mark.slow
 @alone
 @pytest.mark.parametrize("answer", [409, 429, 500])
 def test_the_api_server_will_not_write(

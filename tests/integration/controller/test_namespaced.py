@@ -71,6 +71,7 @@ def namespaced(own_control_plane: ControlPlane, tmp_path: Path) -> Iterator[Name
         yield Namespaced(api, team, consumer, outside, controller, metrics)
 
 
+@pytest.mark.slow
 def test_a_prefix_lives_in_the_namespaces_that_were_given(namespaced: Namespaced) -> None:
     """Published, rolled out, repaired and pruned with Roles alone; nothing happens elsewhere."""
     api, team, consumer = namespaced.api, namespaced.team, namespaced.consumer

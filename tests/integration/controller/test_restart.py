@@ -106,6 +106,7 @@ def test_things_change_while_the_controller_is_down(
         team.await_event("Repaired", kept, "by kubectl-edit")
 
 
+@pytest.mark.slow
 def test_nothing_is_written_for_nothing(tmp_path: Path) -> None:
     """With nothing changing there is no write at all, and a restart writes nothing either."""
     if os.environ.get("HEADWATER_CLUSTER"):

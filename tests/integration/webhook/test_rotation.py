@@ -167,6 +167,7 @@ def webhook(installed: Installed) -> Iterator[Replica]:
         yield replica
 
 
+@pytest.mark.slow
 def test_no_admission_fails_while_all_is_renewed(installed: Installed) -> None:
     """Neither with a certificate's end nor with an authority's, and without a restart."""
     api = installed.api
@@ -240,6 +241,7 @@ def test_configurations_that_come_later_are_told(installed: Installed) -> None:
     assert before["ca.crt"] in installed.await_whole()["ca.crt"]
 
 
+@pytest.mark.slow
 def test_what_has_expired_while_nobody_was_there_is_made_anew(installed: Installed) -> None:
     """At once: there is nobody left who would trust it."""
     before = installed.await_whole()

@@ -44,12 +44,15 @@ class Cluster:
 
     def signature(self) -> Any:
         """By which the reconcile is woken."""
-        return signature(self.adherence.deviations(PREFIX, EPOCH, self.now))
+        found = self.adherence.deviations(PREFIX, EPOCH, self.now)
+        return signature(found, self.adherence.unheard(PREFIX, self.now))
 
     def record(self) -> list[str]:
         """Write the status, as a reconcile does; what is told of it."""
         found = self.adherence.deviations(PREFIX, EPOCH, self.now)
-        before, self.status = self.status, counts(1, self.pods, found, self.status)
+        unheard = self.adherence.unheard(PREFIX, self.now)
+        before = self.status
+        self.status = counts(1, self.pods, found, unheard, EPOCH, before)
         return list(began(before, self.status))
 
     def broke(self, count: int, place: str = "tools[3]", *, ago: int = 0) -> Break:
@@ -61,9 +64,9 @@ def test_who_keeps_to_the_contract_is_not_named() -> None:
     """Nor is who mounts the bundle without a sidecar, or has only just been started."""
     cluster = Cluster()
     cluster.says(cluster.pod("good"))
-    cluster.pod("starting")
+    starting = cluster.pod("starting")
     del cluster.store.sidecars[cluster.pod("alone")]
-    assert cluster.signature() == set()
+    assert cluster.signature() == {starting}
     assert cluster.record() == []
     assert cluster.status == ConsumerCounts(namespaces=1, pods=3)
 
@@ -156,6 +159,29 @@ def test_a_sidecar_that_does_not_answer_is_unknown_after_ten_minutes() -> None:
     cluster.store.lose_pod(pod)
     cluster.record()
     assert not cluster.status.exceptions
+
+
+def test_a_controller_that_starts_anew_takes_nothing_back() -> None:
+    """Until a sidecar was heard its row stands, and it is not told again."""
+    cluster = Cluster()
+    cluster.says(cluster.pod("old"), epoch=EPOCH - 1)
+    cluster.says(cluster.pod("off"), own_tools=cluster.broke(1))
+    cluster.says(cluster.pod("well"), own_tools=cluster.broke(1))
+    cluster.record()
+    before = cluster.status
+    assert (before.old_bundle, before.off_contract) == (1, 2)
+
+    cluster.adherence = Adherence(cluster.store, NOW)
+    asleep = cluster.signature()
+    assert cluster.record() == []
+    assert cluster.status == before
+
+    cluster.says(Key("shop", "off"), own_tools=cluster.broke(1))
+    cluster.says(Key("shop", "well"))
+    assert cluster.signature() != asleep, "what was heard is looked at"
+    assert cluster.record() == []
+    assert [row.pod for row in cluster.status.exceptions] == ["off", "old"]
+    assert (cluster.status.old_bundle, cluster.status.off_contract) == (1, 1)
 
 
 def test_the_status_names_a_bounded_number() -> None:
