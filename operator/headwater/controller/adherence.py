@@ -128,9 +128,7 @@ def counts(
     """
     known = {Key(row.namespace, row.pod): row for row in before.exceptions} if before else {}
     found = [(_row(each, known.get(each.pod)), each.is_old) for each in deviations]
-    found += [
-        (row, row.epoch not in {None, epoch}) for pod, row in known.items() if pod in unheard
-    ]
+    found += [(row, row.epoch not in {None, epoch}) for pod, row in known.items() if pod in unheard]
     rows = [row for row, _ in found]
     return ConsumerCounts(
         namespaces=namespaces,
