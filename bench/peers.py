@@ -19,6 +19,7 @@ from bench import proxy
 from bench.processes import started
 from bench.rows import Row, show, write
 from bench.sidecar import write_bundle
+from tests.cluster.ports import free_port
 
 _PEERS: Final = Path("build/peers").absolute()
 _ROUNDS: Final = 3
@@ -63,7 +64,7 @@ def _cpu(at: Path, process: tuple[int, str], headers: Mapping[str, str]) -> floa
 
 @contextlib.contextmanager
 def _litellm(at: Path, provider: str) -> Iterator[tuple[int, str]]:
-    config, port = at / "litellm.yaml", proxy.free_port()
+    config, port = at / "litellm.yaml", free_port()
     config.write_text(_LITELLM.format(provider=provider))
     command = (
         str(_PEERS / "litellm/bin/litellm"), "--config", str(config), "--host", "127.0.0.1",
@@ -79,7 +80,7 @@ def _litellm(at: Path, provider: str) -> Iterator[tuple[int, str]]:
 
 @contextlib.contextmanager
 def _portkey(at: Path) -> Iterator[tuple[int, str]]:
-    port = proxy.free_port()
+    port = free_port()
     server = _PEERS / "portkey/node_modules/@portkey-ai/gateway/build/start-server.js"
     command = ("node", str(server), f"--port={port}", "--headless")
     with _running(at / "portkey.log", command, {"TRUSTED_CUSTOM_HOSTS": "127.0.0.1"}) as pid:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 from bench.processes import HEADWATER, cpu_seconds, peak_mb, resident_mb, started
 from bench.rows import Row
 from bench.sidecar import address, write_bundle
+from tests.cluster.ports import free_port
 
 _ROUNDS: Final = 5
 _TURN: Final = "word " * 380
@@ -131,14 +131,6 @@ def _nginx(at: Path, provider: str) -> Iterator[tuple[int, str]]:
     with started(*command, environment={}, log=at / "nginx.log") as process:
         time.sleep(0.5)
         yield process.pid, f"http://127.0.0.1:{port}"
-
-
-def free_port() -> int:
-    """For a program that cannot take one by itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        found: int = probe.getsockname()[1]
-        return found
 
 
 def pinned(core: int, *command: str) -> tuple[str, ...]:

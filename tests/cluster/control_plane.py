@@ -16,7 +16,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 from tests.cluster import assets
+from tests.cluster.ports import free_port
 from tests.cluster.waiting import wait_until
 
 ADMIN: Final = "headwater-test-admin"
@@ -227,7 +227,7 @@ class ControlPlane(Cluster):
         self._write("service-accounts.key", _new_ec_private_key())
         self._write("audit-policy.json", json.dumps(_AUDIT_POLICY))
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            port = _free_port()
+            port = free_port()
             self._write("kubeconfig", json.dumps(self._kubeconfig(port, ADMIN)))
             self._api_server = self._api_server_arguments(port)
             try:
@@ -381,13 +381,6 @@ def open_cluster(environ: Mapping[str, str]) -> AbstractContextManager[Cluster]:
                 f"HEADWATER_CLUSTER={other} is not known: unset it for a local control plane, or "
                 "set it to `current` for the cluster of your kubeconfig"
             )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _new_ec_private_key() -> str:

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Final, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tests.cluster.ports import free_port
 from tests.cluster.waiting import wait_until
 
 _PATIENCE: Final = 30
@@ -109,10 +109,7 @@ class PrometheusServer:
             tls: `tls_server_config`; readiness is then not waited for.
         """
         self._directory = directory
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self._address = f"127.0.0.1:{port}"
+        self._address = f"127.0.0.1:{free_port()}"
         self.url = f"{'https' if tls else 'http'}://{self._address}{path}"
         self._tls = tls
         directory.mkdir(parents=True, exist_ok=True)

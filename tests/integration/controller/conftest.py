@@ -7,7 +7,6 @@ server takes a control plane of its own.
 
 import fcntl
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.control_plane import Cluster, open_cluster
+from tests.cluster.ports import free_port
 from tests.integration.controller.harness import Api, Controller, install_crds, reporting
 from tests.integration.controller.servers import Metrics
 from tests.integration.controller.team import Team, new_team
@@ -43,9 +43,7 @@ def api(control_plane: Cluster) -> Iterator[Api]:
 @pytest.fixture(scope="session")
 def liveness() -> str:
     """Where the controller answers its liveness probe."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/healthz"
+    return f"http://127.0.0.1:{free_port()}/healthz"
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from headwater.controller.objects import Key
 from headwater.controller.queue import WorkQueue
 from headwater.controller.watch import Work
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.ports import free_port
 from tests.cluster.waiting import wait_until
 from tests.integration.controller.harness import Api, Controller, install_crds, reporting
 from tests.integration.controller.team import Team, manifest, new_team, route
@@ -129,10 +130,9 @@ async def test_a_write_that_was_held_up_is_refused(
         await cluster.close()
 
 
-async def test_liveness_notices_work_that_stands_still(
-    liveness: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_liveness_notices_work_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reconcile that does not end is told of; a loop that is blocked does not answer at all."""
+    liveness = f"http://127.0.0.1:{free_port()}/healthz"
     monkeypatch.setattr(app, "_STUCK", 0.2)
     held = asyncio.Event()
 

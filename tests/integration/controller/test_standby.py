@@ -1,7 +1,6 @@
 """Two real controllers on one cluster: one works, the other one waits, and takes over."""
 
 import contextlib
-import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from headwater.cluster.kinds import LEASE
 from headwater.controller.lease import LEASE_NAME, Timing
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.ports import free_port
 from tests.cluster.waiting import wait_until
 from tests.integration.controller.harness import Api, Controller, install_crds, reporting
 from tests.integration.controller.team import new_team
@@ -25,9 +25,7 @@ def test_one_works_and_the_other_one_takes_over(
 ) -> None:
     """Who waits is alive and writes nothing; it follows a stop at once, and an outage ends both."""
     install_crds(own_control_plane)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        liveness = f"http://127.0.0.1:{free.getsockname()[1]}/healthz"
+    liveness = f"http://127.0.0.1:{free_port()}/healthz"
     kubeconfig = own_control_plane.kubeconfig
     on = "--leader-election"
     with contextlib.ExitStack() as stack:

@@ -52,8 +52,10 @@ class Sidecar:
 
     used: dict[Digest, datetime] = field(default_factory=dict)
     hits: dict[Digest, int] = field(default_factory=dict)
+    reads: int = 0
 
     async def metrics(self, _: web.Request) -> web.Response:
+        self.reads += 1
         lines = [f"process_start_time_seconds {datetime(2026, 1, 1, tzinfo=UTC).timestamp()}"]
         for digest, at in self.used.items():
             lane = f'{self._lane(digest)},credential="{credential_fingerprint(KEY)}"'
@@ -137,6 +139,13 @@ class Day:
         found = self.team.api.find(CRON_JOB, self.team.namespace, NAME)
         assert found is not None
         return found
+
+    def use(self, digest: Digest) -> None:
+        """A real request now, which the controller has read when this returns."""
+        self.sidecar.used[digest] = self.now()
+        # The first of them may have been under way.
+        known = self.sidecar.reads + 2
+        wait_until(lambda: self.sidecar.reads > known, PATIENCE, "the controller reads the metrics")
 
     def await_suspended(self, *, suspended: bool) -> None:
         """Have the controller look at the warmer by its new time, until it has decided so."""
@@ -333,7 +342,7 @@ def test_runs_that_traffic_makes_needless_are_left_out(day: Day) -> None:
     for _ in range(3):
         at += STEP
         day.jump(at - timedelta(seconds=9))
-        day.sidecar.used[v1] = day.now()
+        day.use(v1)
         day.await_suspended(suspended=True)
         assert day.tick(at) == []
     (lane,) = day.status()["lanes"]
