@@ -9,6 +9,7 @@ because the shared one is in use by others at the same time.
 import json
 import os
 import secrets
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,9 @@ from hypothesis import settings
 from tests.cluster import assets
 from tests.cluster.control_plane import Cluster, ControlPlane, open_cluster
 from tests.cluster.waiting import wait_until
+
+# A shell that starts this in the background has it ignore SIGINT, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples are timed by nobody here: the machines that run them are shared, and noisy.
 settings.register_profile("shared", deadline=None)

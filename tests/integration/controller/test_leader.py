@@ -23,7 +23,7 @@ from tests.cluster.waiting import wait_until
 from tests.integration.controller.contender import LOST, TIMING
 from tests.integration.controller.harness import ROOT, Api
 
-pytestmark = pytest.mark.xdist_group("own-controller")
+pytestmark = [pytest.mark.xdist_group("own-controller"), pytest.mark.slow]
 
 PATIENCE = 20.0
 RETRY = 2 * TIMING.retry_period

@@ -26,7 +26,6 @@ from tests.integration.controller.team import MODEL, PATIENCE, Team, new_team, p
 from tests.integration.controller.test_canary import REQUESTS, Rollout, canary
 
 shared = pytest.mark.xdist_group("controller")
-alone = pytest.mark.xdist_group("own-controller")
 
 STEPS = ({"setWeight": 10}, {"setWeight": 50})
 CONTROLLERS = ("kubectl", "kube-apiserver", "kube-controller-manager", "test")
@@ -248,7 +247,8 @@ def controllers(
         yield made
 
 
-@alone
+@pytest.mark.xdist_group("own-controller")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "says",
     [
@@ -288,7 +288,8 @@ def test_metrics_that_cannot_be_read(
         rollout.await_phase("Progressing", weight=50)
 
 
-@alone
+@pytest.mark.xdist_group("own-controller")
+@pytest.mark.slow
 def test_two_controllers_by_mistake(tmp_path: Path) -> None:
     """Nothing is decided twice, and left alone they come to rest."""
     if os.environ.get("HEADWATER_CLUSTER"):
@@ -347,8 +348,8 @@ def _writes(audit: Path) -> int:
     )
 
 
+@pytest.mark.xdist_group("own-controller")
 @pytest.mark.slow
-@alone
 @pytest.mark.parametrize("answer", [409, 429, 500])
 def test_the_api_server_will_not_write(
     own_control_plane: ControlPlane, tmp_path: Path, answer: int

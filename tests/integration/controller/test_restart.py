@@ -44,6 +44,7 @@ def at_work(
         yield api, controller, metrics
 
 
+@pytest.mark.slow
 def test_the_api_server_goes_away(own_control_plane: ControlPlane, tmp_path: Path) -> None:
     """The same process goes on where it was, and finds what was changed meanwhile."""
     with at_work(own_control_plane, tmp_path) as (api, controller, _), new_team(api) as team:

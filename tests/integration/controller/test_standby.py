@@ -15,7 +15,7 @@ from tests.cluster.waiting import wait_until
 from tests.integration.controller.harness import Api, Controller, install_crds, reporting
 from tests.integration.controller.team import new_team
 
-pytestmark = pytest.mark.xdist_group("own-controller")
+pytestmark = [pytest.mark.xdist_group("own-controller"), pytest.mark.slow]
 
 PATIENCE = 30.0
 

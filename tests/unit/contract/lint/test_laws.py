@@ -136,6 +136,9 @@ def test_the_first_look_hides_nothing(text: str) -> None:
     assert {finding.rule for finding in lint(declared, Facts())} == exact
 
 
+ADMISSION_SECONDS: Final = 10
+"""After so many the API server asks no longer."""
+
 HOSTILE: Final = (
     "a",
     " ",
@@ -175,7 +178,7 @@ def test_hostile_text_takes_no_longer_than_its_length(piece: str) -> None:
     declared = Content("anthropic", (), ({"type": "text", "text": text},))
     started = time.process_time()
     lint(declared, FACTS)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < ADMISSION_SECONDS
 
 
 def test_a_deep_schema_is_no_trouble() -> None:
@@ -186,4 +189,4 @@ def test_a_deep_schema_is_no_trouble() -> None:
     declared = Content("anthropic", ({"name": "deep", "input_schema": schema},), ())
     started = time.process_time()
     assert {finding.rule for finding in lint(declared, Facts())} == {"tool-schema"}
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < ADMISSION_SECONDS
