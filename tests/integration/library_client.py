@@ -5,10 +5,8 @@ library_client.py URL BUNDLE` prints what it saw as one JSON object. It asserts 
 """
 
 import asyncio
-import http.server
 import json
 import sys
-import threading
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -100,32 +98,39 @@ def synchronous(url: str, bundle: Path) -> dict[str, Any]:
     return seen
 
 
-def batched(bundle: Path) -> dict[str, Any]:
-    """What goes to a batch endpoint; the simulator has none."""
-    bodies: list[bytes] = []
+def results(client: Any, batch: Any) -> dict[str, Any]:
+    """What became of each request of a batch, once it has ended."""
+    while client.messages.batches.retrieve(batch.id).processing_status != "ended":
+        pass
+    return {
+        each.custom_id: usage(each.result.message)
+        if each.result.type == "succeeded"
+        else each.result.error.error.type
+        for each in client.messages.batches.results(batch.id)
+    }
 
-    class Endpoint(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            bodies.append(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.end_headers()
-            self.wfile.write(b'{"id": "batch"}')
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Endpoint) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        with anthropic.Anthropic(api_key="sk-not-a-key", base_url=url) as plain:
-            client = headwater.wrap(plain, headwater.load(bundle))
-            batch: Any = [{"custom_id": str(number), "params": ASK} for number in range(3)]
-            client.messages.batches.create(requests=batch)
-            batch[1]["params"] = {**ASK, "model": "claude-none"}
-            refused = failure(lambda: client.messages.batches.create(requests=batch))
-        server.shutdown()
-    return {"bodies": [body.decode() for body in bodies], "refused": refused}
+def batched(url: str, bundle: Path) -> dict[str, Any]:
+    """Batches by a wrapped client, and `Batch` by one that is not."""
+    seen: dict[str, Any] = {}
+    contract = headwater.load(bundle)
+    with anthropic.Anthropic(api_key="sk-not-a-key", base_url=url) as plain:
+        client = headwater.wrap(plain, contract)
+        seen["alone"] = usage(client.messages.create(**ASK))
+        before = len(requests(url))
+        batch: Any = [{"custom_id": str(number), "params": ASK} for number in range(3)]
+        seen["results"] = results(client, client.messages.batches.create(requests=batch))
+        batch[1]["params"] = {**ASK, "model": "claude-none"}
+        create = client.messages.batches.create
+        seen["refused"] = failure(lambda: create(requests=batch))
+        seen["requests"] = requests(url)[before:]
+        records = headwater.Batch(contract, model=MODEL, instructions="A or B?", max_tokens=5)
+        asked: Any = records.requests({"one": "First?", "two": "Second?"})
+        asked.append({"custom_id": "warming", "params": {**asked[0]["params"], "max_tokens": 0}})
+        seen["records"] = results(plain, plain.messages.batches.create(requests=asked))
+        seen["again"] = results(plain, plain.messages.batches.create(requests=asked[:1]))
+        seen["record alone"] = usage(plain.messages.create(**asked[0]["params"]))
+    return seen
 
 
 async def asynchronous(url: str, bundle: Path) -> dict[str, Any]:
@@ -151,6 +156,7 @@ if __name__ == "__main__":
         "sync": synchronous(address, directory),
         "async": asyncio.run(asynchronous(address, directory)),
         "metrics": counted(),
-        "batched": batched(directory),
+        "exposition": prometheus_client.generate_latest().decode(),
+        "batched": batched(address, directory),
     }
     print(json.dumps(observed))

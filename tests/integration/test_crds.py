@@ -126,6 +126,8 @@ TAKEN: dict[str, dict[str, Any]] = {
     },
     "canary": steps({"setWeight": 5}, {"pause": {"duration": "1h30m"}}, {"setWeight": 100}, {"pause": {}}),
     "immediate": {"spec.rollout": {"strategy": "Immediate"}},
+    "a strategy of breakpoints": {"spec.breakpointStrategy": "C", "spec.injectionPoints": []},
+    "points": {"spec.injectionPoints": [{"role": "user", "index": -2}, {"role": "system"}, {}]},
     "selector": {
         "spec.consumers.namespaceSelector": {
             "matchLabels": {"a": "b"},
@@ -197,6 +199,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "strategy": ({"spec.rollout": {"strategy": "Blue"}}, 'supported values: "Canary", "Immediate"'),
     "hit rate over one": ({"spec.rollout": {"analysis": {"minHitRate": 90}}}, "should be less than or equal to 1"),
     "enforcement": ({"spec.enforcement": "Warn"}, 'supported values: "Enforce", "Observe"'),
+    "strategy of breakpoints": ({"spec.breakpointStrategy": "D"}, 'supported values: "A", "B", "C"'),
+    "a point's key": ({"spec.injectionPoints": [{"role": "user", "idx": 1}]}, ".spec.injectionPoints[0].idx: field not declared in schema"),
+    "a point's role": ({"spec.injectionPoints": [{"role": "tool"}]}, "spec.injectionPoints[0].role"),
+    "four points": ({"spec.injectionPoints": [{"index": n} for n in range(4)]}, "spec.injectionPoints"),
+    "points and a strategy": ({"spec.injectionPoints": [{"index": 0}], "spec.breakpointStrategy": "A"}, "take strategy B and list every place"),
     "retry": ({"spec.retry": -1}, "should be greater than or equal to 0"),
     "selector": ({"spec.consumers.namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}, "In and NotIn need values"),
     "no consumers": ({"spec.consumers": ABSENT}, "spec.consumers: Required value"),
@@ -355,7 +362,7 @@ def test_kubectl_get_shows_what_matters(apply: Apply, crds: Cluster, namespace: 
     assert wide_header.endswith(" MESSAGE")
     assert wide_row.endswith(" v8 gets 5 %.")
     header, row = table("cw")
-    assert header == "NAME PREFIX SCHEDULE SPENT READY AGE"
+    assert header == "NAME PREFIX SCHEDULE NEXT SPENT READY AGE"
     assert row.startswith("w p ")
     names = crds.kubectl("get", "headwater", "-n", namespace, "-o", "name").stdout.split()
     assert names == ["cachewarmer.headwater.dev/w", "promptprefix.headwater.dev/p"]

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from headwater.contract.assembly import prepare
+from headwater.evidence.ledger import Series
+from headwater.evidence.scrape import parse
 from tests.integration.test_simulator_sdk import INTERPRETERS, ROOT, simulator
 from tests.unit.sidecar import bundles
 
@@ -139,10 +141,44 @@ def test_the_metrics_are_the_sidecars(seen: dict[str, Any]) -> None:
     assert metrics["headwater_bundle_verified"] == 1
 
 
+def test_the_programs_own_metrics_are_evidence(seen: dict[str, Any]) -> None:
+    """As the controller reads them from its pod: what is eligible, errors, lanes and their uses."""
+    metrics = seen["metrics"]
+    sample = parse("pod", seen["exposition"])
+    series = Series("org-core", CONTRACT.digest.short, bundles.MODEL)
+    found = sample.counts[series]
+    assert found.hits == metrics["headwater_requests_total hit true"]
+    assert found.errors == metrics["headwater_requests_total error true"]
+    assert found.answers == found.hits + metrics["headwater_requests_total miss false"]
+    assert {Series(*lane[:3]) for lane in sample.lanes} == {series}
+    assert len(sample.lanes) == 2  # two keys
+
+
 def test_each_request_of_a_batch_is_on_the_contract(seen: dict[str, Any]) -> None:
-    """One digest for all, and one that would be off it stops the batch."""
-    (body,) = seen["batched"]["bodies"]
-    assert body.encode().count(CONTRACT.system) == body.encode().count(CONTRACT.tools) == 3
-    sent = [each["params"] for each in json.loads(body)["requests"]]
-    assert sent[0] == sent[1] == sent[2]
-    assert seen["batched"]["refused"]["class"] == "RefusalError"
+    """With its very bytes, and reading what a call before wrote; one off it stops the batch."""
+    batched = seen["batched"]
+    expected = [
+        hashlib.sha256(b"[" + part + b"]").hexdigest() for part in (CONTRACT.tools, CONTRACT.system)
+    ]
+    found = [[each["tools_sha256"], each["system_sha256"]] for each in batched["requests"]]
+    assert found == [expected] * 3
+    read = figures(batched["alone"])
+    assert {name: figures(used) for name, used in batched["results"].items()} == dict.fromkeys(
+        "012", read
+    )
+    assert read[0] > 1000
+    assert batched["refused"]["class"] == "RefusalError"
+
+
+def test_a_batch_of_records_goes_through_the_providers_own(seen: dict[str, Any]) -> None:
+    """Its first ones read the contract and write what else they share; later ones read both."""
+    batched = seen["batched"]
+    assert batched["records"].pop("warming") == "invalid_request_error"
+    read, _ = figures(batched["alone"])
+    written = {figures(used) for used in batched["records"].values()}
+    assert len(written) == 1
+    ((found, more),) = written
+    assert found == read
+    assert more > 0
+    assert figures(batched["again"]["one"]) == figures(batched["record alone"]) == (read + more, 0)
+    assert batched["again"]["one"]["service_tier"] == "batch"

@@ -231,3 +231,32 @@ async def test_cached_tokens_make_an_answer_faster() -> None:
             seconds.append(loop.time() - began)
     assert seconds[0] >= 0.26
     assert seconds[1] < seconds[0]
+
+
+@pytest.mark.parametrize(
+    ("requests", "words"),
+    [
+        ([], "between 1 and 100,000 requests"),
+        ([{"custom_id": "a"}], "`params`"),
+        ([{"custom_id": "a b", "params": {}}], "requests.0.custom_id"),
+        ([{"custom_id": "a", "params": {}}] * 2, "requests.1.custom_id: it is used twice"),
+    ],
+)
+async def test_a_batch_is_refused_as_a_whole(api: Api, requests: Any, words: str) -> None:
+    status, answer, _ = await api.call("POST", "/v1/messages/batches", {"requests": requests})
+    assert status == 400
+    assert words in answer["error"]["message"]
+
+
+async def test_a_batch_is_its_workspaces_own_and_not_ended_at_once(api: Api) -> None:
+    """As the provider's: results are there when it says so, and another key does not find it."""
+    requests = [{"custom_id": "a", "params": REQUEST}]
+    _, made, _ = await api.call("POST", "/v1/messages/batches", {"requests": requests})
+    path = f"/v1/messages/batches/{made['id']}"
+    assert made["request_counts"]["processing"] == 1
+    assert (await api.call("GET", f"{path}/results"))[0] == 400
+    assert (await api.call("GET", path, headers=HEADERS | {"x-api-key": "b"}))[0] == 404
+    seen = [(await api.call("GET", path))[1] for _ in range(2)]
+    assert [each["processing_status"] for each in seen] == ["in_progress", "ended"]
+    assert seen[1]["results_url"].endswith(f"{path}/results")
+    assert await api.read() > 0

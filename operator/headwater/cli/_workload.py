@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cache, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -33,11 +33,13 @@ class Asked:
         workloads: for each model: its tokenizer decides how long the prefix is.
         ttl: that of the manifest; None without one.
         estimated: whether tokens are an estimate of ours.
+        schedules: how a warmer would keep each TTL.
     """
 
     workloads: Mapping[ModelFacts, Workload]
     ttl: TTL | None
     estimated: bool
+    schedules: Schedules
 
 
 class Amount(click.ParamType[Decimal]):
@@ -101,6 +103,11 @@ _OPTIONS: Final = (
         help="Tokens that the requests of one tenant share, behind those that all share.",
     ),
     click.option(
+        "--every-run",
+        is_flag=True,
+        help="Price a warmer that leaves no run out: `skipWhenTraffic: false`.",
+    ),
+    click.option(
         "--facts",
         type=click.Path(path_type=Path, dir_okay=False),
         envvar="HEADWATER_FACTS",
@@ -132,6 +139,8 @@ def workload_options(command: Callable[..., None]) -> Callable[..., None]:
         tenants: int,
         tenant_tokens: int,
         facts: Path | None,
+        *,
+        every_run: bool,
         **others: Any,
     ) -> None:
         if (rate is None) == (arrivals is None):
@@ -154,7 +163,8 @@ def workload_options(command: Callable[..., None]) -> Callable[..., None]:
                 )
                 for model in _models(names or _declared(prefix), facts)
             }
-            command(Asked(workloads, _ttl(prefix), tokens is None), **others)
+            kept = schedules(skip_when_traffic=not every_run)
+            command(Asked(workloads, _ttl(prefix), tokens is None, kept), **others)
         except HeadwaterError as error:
             raise click.ClickException(str(error)) from error
 
@@ -163,11 +173,15 @@ def workload_options(command: Callable[..., None]) -> Callable[..., None]:
     return asking
 
 
-@cache
-def schedules() -> Schedules:
-    """How a CacheWarmer with `schedule: Auto` keeps each TTL; every tick is sent."""
+def schedules(*, skip_when_traffic: bool = True) -> Schedules:
+    """How a CacheWarmer with `schedule: Auto` keeps each TTL."""
     any_day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    return {ttl: Schedule(longest_gap(auto(ttl), any_day), START_UP) for ttl in TTLS}
+    return {
+        ttl: Schedule(
+            longest_gap(auto(ttl), any_day), START_UP, skip_when_traffic=skip_when_traffic
+        )
+        for ttl in TTLS
+    }
 
 
 def sources(asked: Asked) -> Text:

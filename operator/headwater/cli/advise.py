@@ -9,7 +9,6 @@ from headwater.cli._output import show, show_data
 from headwater.cli._workload import (
     Asked,
     exact,
-    schedules,
     sources,
     traffic_words,
     workload_options,
@@ -38,7 +37,7 @@ def command(asked: Asked, output: str, *, isolated: bool) -> None:
     the numbers that decided each part of it. docs/economics.md has the formulas.
     """
     found = {
-        facts: advise(workload, facts, schedules(), isolated=isolated)
+        facts: advise(workload, facts, asked.schedules, isolated=isolated)
         for facts, workload in asked.workloads.items()
     }
     if output != "table":

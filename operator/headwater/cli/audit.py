@@ -31,8 +31,9 @@ def command(file: BinaryIO, by: str, privacy: Privacy, output: str) -> None:
     """Say which recorded requests should have shared a prefix and did not, and why.
 
     FILE has a request a line, as JSON (`-`: standard input): a request of the Messages API, or an
-    object with one as `request`, and with `time` and the field that groups them. docs/library.md
-    tells more. The exit code is 1 where a group is unstable.
+    object with one as `request`, and with `time` and the field that groups them; `headwater
+    record` makes such a file. docs/library.md tells more. The exit code is 1 where a group is
+    unstable.
     """
     try:
         report = audit(file, by=by, privacy=privacy)
@@ -85,7 +86,7 @@ def _costs(found: Finding) -> str:
 
 def _groups(groups: list[Group]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("group", "requests", "tokens", "sent before", ""):
+    for heading in ("group", "requests", "tokens", "sent before", "read", ""):
         table.add_column(heading, justify="left" if heading in ("group", "") else "right")
     for group in groups:
         table.add_row(
@@ -93,6 +94,7 @@ def _groups(groups: list[Group]) -> Table:
             f"{group.requests:,}",
             f"{group.tokens:,}",
             f"{group.reuse:.0%}",
+            f"{group.read / group.prompt:.0%}" if group.prompt else "-",
             f"unstable: below {UNSTABLE_BELOW:.0%}" if group.unstable else "",
         )
     return table

@@ -15,7 +15,6 @@ from headwater.cli._workload import (
     Amount,
     Asked,
     exact,
-    schedules,
     sources,
     traffic_words,
     workload_options,
@@ -29,6 +28,7 @@ from headwater.economics.plans import (
     WARMABLE,
     Daily,
     Plan,
+    Schedules,
     Tenancy,
     Workload,
     daily,
@@ -107,10 +107,17 @@ def command(
     if picture is not None:
         if picture.suffix not in _PICTURES:
             raise click.UsageError(f"--plot {picture}: name a file that ends in .svg or .png.")
-        _draw(picture, *next(iter(asked.workloads.items())))
+        _draw(picture, *next(iter(asked.workloads.items())), asked.schedules)
     chosen = ttl or asked.ttl
     cases = [
-        _case(facts, replace(workload, hit_rate=hit_rate), Plan(tenancy, each), count, growth)
+        _case(
+            facts,
+            replace(workload, hit_rate=hit_rate),
+            Plan(tenancy, each),
+            asked.schedules,
+            count=count,
+            growth=growth,
+        )
         for facts, workload in asked.workloads.items()
         for each in (TTLS if chosen is None else (chosen,))
         for tenancy in (TENANCIES if workload.tenants > 1 else TENANCIES[:1])
@@ -127,7 +134,7 @@ def command(
     show(_break_evens(cases), "", sources(asked))
 
 
-def _draw(picture: Path, facts: ModelFacts, workload: Workload) -> None:
+def _draw(picture: Path, facts: ModelFacts, workload: Workload, schedules: Schedules) -> None:
     try:
         from headwater.cli._plot import draw  # noqa: PLC0415 - matplotlib is an extra of its own
     except ModuleNotFoundError as error:
@@ -135,23 +142,29 @@ def _draw(picture: Path, facts: ModelFacts, workload: Workload) -> None:
             f"--plot needs the Python package {error.name}, which is not installed:"
             " pip install 'headwater[plot]'. The table and -o json do without."
         ) from error
-    draw(picture, facts, workload, schedules())
+    draw(picture, facts, workload, schedules)
 
 
 def _case(
-    facts: ModelFacts, workload: Workload, plan: Plan, count: int | None, growth: int
+    facts: ModelFacts,
+    workload: Workload,
+    plan: Plan,
+    schedules: Schedules,
+    *,
+    count: int | None,
+    growth: int,
 ) -> _Case:
     ttl = plan.ttl or TTLS[0]
-    cached = daily(workload, plan, facts, schedules())
+    cached = daily(workload, plan, facts, schedules)
     warmed, band = None, None
     lane = lane_of(workload, plan, facts, ttl)
     for warm in WARMABLE[plan.tenancy]:
         kept = lane_of(workload, replace(plan, warm=warm), facts, ttl)
-        day = daily(workload, replace(plan, warm=warm), facts, schedules())
+        day = daily(workload, replace(plan, warm=warm), facts, schedules)
         if kept.cached and (warmed is None or day.usd < warmed.usd):
             lane, warmed = kept, day
     if warmed is not None:
-        found = pays_between(lane, schedules()[ttl])
+        found = pays_between(lane, schedules[ttl])
         lanes = warmed.plan.lanes(workload.tenants)
         band = found and (found[0] * lanes, found[1] * lanes)
     conversation = None

@@ -1,11 +1,13 @@
 """`headwater sidecar`: what runs beside an application in its pod, or on a developer's machine."""
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 from types import ModuleType
 
 import click
+import uvloop
 
 from headwater.cli._serving import Address, log_json
 from headwater.sidecar.bundles import BundleFollower
@@ -52,6 +54,12 @@ from headwater.sidecar.server import Sidecar, run
 @click.option(
     "--deploy-revision", default="", envvar="HEADWATER_DEPLOY_REVISION", help="Metrics label."
 )
+@click.option(
+    "--otel",
+    is_flag=True,
+    envvar="HEADWATER_OTEL",
+    help="Export a span for each request, to where OTEL_EXPORTER_OTLP_ENDPOINT says.",
+)
 def command(
     bundles: tuple[Path, ...],
     from_cluster: str | None,
@@ -63,6 +71,8 @@ def command(
     surface: str,
     workload: str,
     deploy_revision: str,
+    *,
+    otel: bool,
 ) -> None:
     """Run the localhost proxy that sends the contract's bytes or nothing.
 
@@ -73,16 +83,26 @@ def command(
     log_json()
     identity = Identity(namespace, team, surface, workload, deploy_revision)
 
+    tracing = _import_tracing() if otel else None
+
     async def serve(*directories: Path) -> None:
         first, *others = map(BundleFollower, directories)
-        sidecar = Sidecar(first, upstream, identity, time.monotonic, others=others)
-        await run(sidecar, port=port, metrics_address=metrics_address, announce=_announce)
+        with contextlib.ExitStack() as stack:
+            traced = None
+            if tracing is not None:
+                provider = tracing.exporting(identity)
+                stack.callback(provider.shutdown)
+                traced = tracing.Tracing(provider, upstream)
+            sidecar = Sidecar(
+                first, upstream, identity, time.monotonic, others=others, tracing=traced
+            )
+            await run(sidecar, port=port, metrics_address=metrics_address, announce=_announce)
 
     try:
         if bundles:
-            # asyncio's own loop: see `headwater.cli.controller`.
-            asyncio.run(serve(*bundles))
+            uvloop.run(serve(*bundles))
         else:
+            # asyncio's own loop, for aiohttp's sake: see `headwater.cli.controller`.
             assert from_cluster is not None  # noqa: S101 - checked above, for the type checker
             _follow = _import_follow()
             with _follow.mirror_directory() as directory:
@@ -91,6 +111,17 @@ def command(
         raise click.UsageError(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot listen: {error.strerror or error}") from error
+
+
+def _import_tracing() -> ModuleType:
+    try:
+        from headwater.sidecar import tracing  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"--otel needs the Python package {error.name}, which is not installed:"
+            " pip install 'headwater[otel]'."
+        ) from error
+    return tracing
 
 
 def _import_follow() -> ModuleType:

@@ -24,6 +24,7 @@ from headwater.contract.errors import RequestError
 from headwater.economics.bill import MILLION
 from headwater.providers.models import lookup
 from headwater.providers.tokens import estimate_tokens
+from headwater.providers.usage import Usage, usage_from_json
 
 UNSTABLE_BELOW: Final = 0.5
 """Share of tokens that were sent before: below it a program's prefix is called unstable."""
@@ -35,7 +36,11 @@ _VOLATILE: Final = re.compile(
     r"|\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b"
     r"|\b(?:January|February|March|April|May|June|July|August|September|October|November|December)\b"
 )
+_BLANKS: Final = re.compile(r"(?:\s|\\[nrt])+")
 _MARKED: Final = MARKER_KEY.encode()
+_HASHED: Final = b'{"hashed":'
+"""How a part begins that is no more than hashes of one."""
+_REFUSED: Final = 400
 
 Privacy = Literal["text", "hash"]
 
@@ -93,12 +98,20 @@ class Finding:
 
 @dataclass(slots=True)
 class Group:
-    """What one group's requests have in common."""
+    """What one group's requests have in common.
+
+    Attributes:
+        tokens: of all requests, estimated; `reused` of them were sent before, in time.
+        prompt: tokens that the provider counted, where usage was recorded; `read` of them came
+            from its cache.
+    """
 
     name: str
     requests: int = 0
     tokens: int = 0
     reused: int = 0
+    prompt: int = 0
+    read: int = 0
 
     @property
     def reuse(self) -> float:
@@ -136,6 +149,16 @@ class Part(NamedTuple):
     key: bytes
     """A hash of it."""
 
+    @property
+    def section(self) -> str:
+        """Where it stands: `tools`, `system` or `messages`."""
+        return self.place.partition("[")[0]
+
+    @property
+    def hidden(self) -> bool:
+        """Whether no more than hashes of it are known."""
+        return self.data.startswith(_HASHED)
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -152,6 +175,7 @@ class Recorded:
     tokens: Sequence[int]
     """Of the parts up to each, included."""
     conversation: bytes
+    usage: Usage | None = None
 
 
 _decode_line: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -163,34 +187,48 @@ def audit(lines: Iterable[bytes], *, by: str = "team", privacy: Privacy = "text"
     """Read recorded requests, in the order in which they were sent.
 
     A line is a request of the Messages API, or an object with one as `request` and, where known,
-    its `time` (Unix seconds or ISO 8601) and the field `by`, which groups them.
+    its `time` (Unix seconds or ISO 8601), the field `by`, which groups them, the answer's `usage`
+    and its HTTP `status`: what was refused is left out.
 
     Raises:
         RequestError: a line is neither; it is named.
     """
     auditor = _Auditor(privacy)
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            auditor.take(recorded(line, number, by))
+    for request in read_recording(lines, by):
+        auditor.take(request)
     report = Report(list(auditor.groups.values()), list(auditor.findings.values()))
     report.groups.sort(key=lambda group: group.reuse)
     report.findings.sort(key=lambda found: (-(found.usd or Decimal(0)), -found.tokens))
     return report
 
 
-def recorded(line: bytes, number: int, by: str) -> Recorded:
-    """What a line of a recording holds; `by` names the field that groups them.
+def read_recording(lines: Iterable[bytes], by: str) -> Iterator[Recorded]:
+    """The requests of a recording that the provider took; `by` names the field that groups them.
+
+    Raises:
+        RequestError: a line is no request; it is named.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip() and (request := recorded(line, number, by)):
+            yield request
+
+
+def recorded(line: bytes, number: int, by: str) -> Recorded | None:
+    """What a line of a recording holds; None where the provider refused it.
 
     Raises:
         RequestError: it is no request.
     """
     try:
         outer = _decode_line(line)
+        if int(msgspec.json.decode(outer.get("status", b"0"))) >= _REFUSED:
+            return None
         body = _decode_body(outer.get("request", line))
         tools = [tool for tool in body.tools or () if not _is_deferred(tool)]
         system = _system(body.system)
         at = _time(outer.get("time"), number)
         group = _named(outer.get(by))
+        usage = usage_from_json(b'{"usage":%b}' % bytes(outer.get("usage", b"null")))
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise RequestError(f"line {number}", f"it is no recorded request ({error}).") from error
     parts = [
@@ -201,7 +239,7 @@ def recorded(line: bytes, number: int, by: str) -> Recorded:
     parts += [Part(f"messages[{at}]", *_bare(bytes(raw))) for at, raw in enumerate(body.messages)]
     tokens, total = [], 0
     for part in parts:
-        total += estimate_tokens(part.data, body.model)
+        total += _tokens(part.data, body.model)
         tokens.append(total)
     return Recorded(
         line=number,
@@ -213,7 +251,39 @@ def recorded(line: bytes, number: int, by: str) -> Recorded:
         shared=shared,
         tokens=tokens,
         conversation=parts[shared].key if len(parts) > shared else b"",
+        usage=usage,
     )
+
+
+def hashed(body: bytes, salt: bytes) -> dict[str, Any]:
+    """A request in whose place hashes can be kept: an audit finds in them what it finds in it.
+
+    What requests have alike can be seen, and no text. `salt` has at most 64 bytes; without it, a
+    short text cannot be guessed.
+
+    Raises:
+        RequestError: it is no request.
+    """
+    request = recorded(body, 1, "")
+    assert request is not None  # noqa: S101 - for the type checker: it has no status
+    sections: dict[str, list[Any]] = {"tools": [], "system": [], "messages": []}
+    before = 0
+    for part, tokens in zip(request.parts, request.tokens, strict=True):
+        forms = [part.data, *(form.encode() for form in _forms(part.data))]
+        hashes = [_hash(form, salt).hex() for form in forms]
+        sections[part.section].append({"hashed": hashes, "tokens": tokens - before})
+        before = tokens
+    return {
+        "model": request.model,
+        **sections,
+        "thinking": _hash(request.settings, salt).hex(),
+    }
+
+
+def _tokens(part: bytes, model: str) -> int:
+    if part.startswith(_HASHED):
+        return int(msgspec.json.decode(part)["tokens"])
+    return estimate_tokens(part, model)
 
 
 def _is_deferred(tool: msgspec.Raw) -> bool:
@@ -269,8 +339,8 @@ def _unmarked(value: Any) -> Any:
     return value
 
 
-def _hash(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+def _hash(data: bytes, salt: bytes = b"") -> bytes:
+    return hashlib.blake2b(data, digest_size=16, key=salt).digest()
 
 
 class _Auditor:
@@ -292,6 +362,9 @@ class _Auditor:
         group.requests += 1
         group.tokens += request.tokens[-1] if request.tokens else 0
         group.reused += found
+        if request.usage is not None:
+            group.prompt += request.usage.prompt
+            group.read += request.usage.cache_read
         talk = self._talks.get((request.group, request.conversation))
         before = talk or self._last.get((request.group, request.model))
         if before is not None and request.at - before.at <= TTL_SECONDS:
@@ -316,10 +389,10 @@ class _Auditor:
         lost = before.tokens[expected - 1] - found
         if lost <= 0:
             return
-        cause, place, one, two = _difference(before, now, expected)
+        cause, place, one, two = difference(before, now, expected)
         key = (now.group, now.model, cause, place)
         if key not in self.findings:
-            shown = _hashes(one, two) if self._privacy == "hash" else _excerpts(one, two)
+            shown = _hashes(one, two) if self._privacy == "hash" else excerpts(one, two)
             self.findings[key] = Finding(*key, (before.line, now.line), *shown)
         finding = self.findings[key]
         finding.times += 1
@@ -331,8 +404,8 @@ class _Auditor:
             finding.usd = (finding.usd or Decimal(0)) + again
 
 
-def _difference(before: Recorded, now: Recorded, expected: int) -> tuple[Cause, str, bytes, bytes]:
-    """The first part that differs, and why."""
+def difference(before: Recorded, now: Recorded, expected: int) -> tuple[Cause, str, bytes, bytes]:
+    """Why the first `expected` parts of two requests differ, where, and both parts there."""
     if before.model != now.model:
         return Cause.MODEL_CHANGED, "model", before.model.encode(), now.model.encode()
     if before.settings != now.settings:
@@ -361,24 +434,24 @@ def _section(place: str) -> int:
 
 def _wording(one: bytes, two: bytes) -> Cause | None:
     """What kind of rewriting it is; None where it is another text."""
-    ours, theirs = msgspec.json.decode(one), msgspec.json.decode(two)
-    if ours == theirs:
-        return Cause.KEY_ORDER
-    texts = [msgspec.json.encode(each, order="sorted").decode() for each in (ours, theirs)]
-    spaced, stilled = (
-        [expression.sub(other, text) for text in texts]
-        for expression, other in ((re.compile(r"(?:\s|\\[nrt])+"), ""), (_VOLATILE, "#"))
-    )
-    if spaced[0] == spaced[1]:
-        return Cause.WHITESPACE
-    return Cause.VOLATILE if stilled[0] == stilled[1] else None
+    alike = [ours == theirs for ours, theirs in zip(_forms(one), _forms(two), strict=True)]
+    causes = (Cause.KEY_ORDER, Cause.WHITESPACE, Cause.VOLATILE)
+    return next((cause for cause, same in zip(causes, alike, strict=True) if same), None)
+
+
+def _forms(part: bytes) -> list[str]:
+    """A part with its keys in order, then without spaces, then without what is volatile."""
+    if part.startswith(_HASHED):
+        return list(msgspec.json.decode(part)["hashed"][1:])
+    text = msgspec.json.encode(msgspec.json.decode(part), order="sorted").decode()
+    return [text, _BLANKS.sub("", text), _VOLATILE.sub("#", text)]
 
 
 def _hashes(one: bytes, two: bytes) -> tuple[str, str]:
     return _hash(one).hex()[:12], _hash(two).hex()[:12]
 
 
-def _excerpts(one: bytes, two: bytes) -> Iterator[str]:
+def excerpts(one: bytes, two: bytes) -> Iterator[str]:
     """Both from a little before the first difference on."""
     pairs = enumerate(zip(one, two, strict=False))
     at = next((place for place, (a, b) in pairs if a != b), min(len(one), len(two)))

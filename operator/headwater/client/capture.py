@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from headwater.client.audit import Recorded, recorded
+from headwater.client.audit import Recorded, read_recording
 from headwater.contract.content import TTL, Content, canonical_bytes, content
 from headwater.contract.digest import Digest
+from headwater.contract.errors import RequestError
 
 SHARED_BY: float = 0.5
 """Share of a model's requests that has to begin alike: what fewer have is somebody's own."""
@@ -47,14 +48,12 @@ def capture(lines: Iterable[bytes], *, by: str = "team", ttl: TTL = "5m") -> lis
     have, to the byte, without their own markers. A model whose requests share none is left out.
 
     Raises:
-        RequestError: a line is no request; it is named.
+        RequestError: a line is no request, or hashes of one; it is named.
         ContentError: what they share cannot be a contract.
     """
     by_model: dict[str, list[Recorded]] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            request = recorded(line, number, by)
-            by_model.setdefault(request.model, []).append(request)
+    for request in read_recording(lines, by):
+        by_model.setdefault(request.model, []).append(request)
     found: dict[Digest, tuple[Content, list[str], list[Recorded], Sequence[bytes]]] = {}
     for model, requests in by_model.items():
         path = _path(requests)
@@ -95,7 +94,13 @@ def _content(requests: Sequence[Recorded], path: Sequence[bytes], ttl: TTL) -> C
     tools: list[dict[str, Any]] = []
     system: list[dict[str, Any]] = []
     for part in example.parts[: len(path)]:
-        section = tools if part.place.startswith("tools") else system
+        if part.hidden:
+            raise RequestError(
+                f"line {example.line}",
+                "it was recorded as hashes: what was sent is not in it. Record without"
+                " --privacy hash.",
+            )
+        section = tools if part.section == "tools" else system
         section.append(msgspec.json.decode(part.data))
     return content(tools=tools, system=system, ttl=ttl)
 
@@ -107,7 +112,7 @@ def _programs(requests: Sequence[Recorded], path: Sequence[bytes]) -> Iterable[P
             str(msgspec.json.decode(part.data).get("name"))
             for request in theirs
             for part in request.parts
-            if part.place.startswith("tools") and part.data not in path
+            if part.section == "tools" and part.data not in path
         }
         on = sum(_begins(request, path) for request in theirs)
         yield Program(name, len(theirs), on, tuple(sorted(own)))

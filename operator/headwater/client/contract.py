@@ -1,19 +1,20 @@
 """A contract in a program's hands: `request` puts it in front of what the program wants to send."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from headwater.client.placing import Strategy, is_marked, mark
+from headwater.client.placing import is_marked, mark
 from headwater.client.plain import plain, plain_blocks, plain_messages
 from headwater.client.source import Source
-from headwater.contract.assembly import TTL_SECONDS, PreparedContract, Request, splice
+from headwater.contract.assembly import TTL_SECONDS, Frame, PreparedContract, Request, frame
 from headwater.contract.content import MARKER_KEY, TTL
 from headwater.contract.digest import Digest
 from headwater.contract.errors import RequestError
+from headwater.contract.placing import Strategy
 from headwater.sidecar.bundles import Served
 from headwater.sidecar.pinning import Pins
 
@@ -34,6 +35,7 @@ class Contract:
         self.pins = Pins()
         self._lock = threading.Lock()
         self._opened: dict[Digest, _Opened] = {}
+        self._last: tuple[object, Frame | None] = (None, None)
 
     @property
     def name(self) -> str:
@@ -110,9 +112,8 @@ class Contract:
         first = next((message for message in history if message["role"] == "user"), None)
         told = Request({**read, "messages": _raw([first] if first else [])})
         served, opened = self._choose(told.conversation(session))
-        spliced = splice(
-            Request({**read, "messages": _raw(marked)}), opened.hollow, served.route.models
-        )
+        request = Request({**read, "messages": _raw(marked)})
+        spliced = self._framed(request, opened.hollow, served.route.models).filled(request)
         team = _decode_top(spliced.body)
         ours = {
             "tools": [*msgspec.to_builtins(opened.tools), *_decode_list(team.get("tools", b"[]"))],
@@ -129,6 +130,17 @@ class Contract:
         """
         with self._lock:
             return self._source.served(self._clock())
+
+    def _framed(
+        self, request: Request, contract: PreparedContract, models: Collection[str]
+    ) -> Frame:
+        """What goes round the messages; most requests of a program have one in common."""
+        like = (contract.digest, models, request.frame_key)
+        last, found = self._last
+        if found is None or last != like:
+            found = frame(request, contract, models)
+            self._last = (like, found)
+        return found
 
     def _choose(self, conversation: str) -> tuple[Served, "_Opened"]:
         with self._lock:

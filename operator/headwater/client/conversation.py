@@ -14,11 +14,12 @@ from typing import Any, Final
 import msgspec
 
 from headwater.client.contract import Contract, put_before
-from headwater.client.placing import Strategy, is_marked, mark, mark_last
+from headwater.client.placing import is_marked, mark, mark_last
 from headwater.client.plain import plain, plain_blocks, plain_messages, usage_of
 from headwater.contract.assembly import TTL_SECONDS
 from headwater.contract.content import TTL
 from headwater.contract.errors import BusyError, HistoryError, RequestError
+from headwater.contract.placing import Strategy
 from headwater.economics.warming import Lane
 from headwater.providers.cost import Cost, cost
 from headwater.providers.models import lookup

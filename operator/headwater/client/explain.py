@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from headwater.client.placing import LOOK_BACK
 from headwater.contract.content import MARKER_KEY, TTL
 from headwater.contract.errors import RequestError
 from headwater.contract.markers import MARKER_LIMIT
+from headwater.contract.placing import LOOK_BACK
 from headwater.economics.bill import MILLION
 from headwater.providers.models import ModelFacts, Prices, lookup
 from headwater.providers.tokens import estimate_tokens

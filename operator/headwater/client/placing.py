@@ -1,22 +1,10 @@
 """Where a program's own cache markers go: few, in places that later requests find again. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any
 
 from headwater.contract.content import MARKER_KEY, TTL
-
-Strategy = Literal["A", "B", "C"]
-"""How many markers a request has together with the contract's two: B 2, A 3, C 4.
-
-B adds none: single questions. A adds one on the last message: conversations. C adds one on the
-program's own system text or documents, too: agents, and what many of one tenant's requests share.
-"""
-
-LOOK_BACK: Final = 20
-"""Blocks before a marker, itself included, in which the provider looks for an older entry
-(platform.claude.com/docs/en/build-with-claude/prompt-caching, as of 2026-08-22)."""
-
-_NEVER_MARKED: Final = frozenset({"thinking", "redacted_thinking"})
+from headwater.contract.placing import LOOK_BACK, NEVER_MARKED, Strategy
 
 
 def mark(
@@ -68,7 +56,7 @@ def _blocks(message: dict[str, Any]) -> int:
 def mark_last(blocks: Sequence[dict[str, Any]], ttl: TTL) -> None:
     """Mark the last block that takes a marker; none where none does."""
     for block in reversed(blocks):
-        if block["type"] not in _NEVER_MARKED:
+        if block["type"] not in NEVER_MARKED:
             block.setdefault(MARKER_KEY, {"type": "ephemeral", "ttl": ttl})
             return
 

@@ -124,8 +124,7 @@ def traffic_of(contract: Contract) -> Traffic:
                 metrics = Metrics(_identity(), bundles, _lanes, time.monotonic)
                 REGISTRY.register(_InTheirs(metrics))
                 _metrics.append(metrics)
-            exchanges = Exchanges(bundles, _lanes, metrics, time.monotonic)
-            exchanges.pins = contract.pins
+            exchanges = Exchanges(bundles, _lanes, metrics, time.monotonic, contract.pins)
             _known[contract] = Traffic(contract, bundles, exchanges)
         return _known[contract]
 

@@ -96,11 +96,11 @@ class WarmerReconciler:
             await self._stop(key, warmer)
             await self._record(key, warmer, recorded, missing, now)
             return None
-        awaits = prefix.status.phase == Phase.WARMING.value and warmer.spec.warm != "Stable"
-        facts = WarmedPrefix(prefix.spec.ttl, prefix.spec.models, awaits)
         new = self._new_runs(key, warmer)
         warmer = _after(warmer, new.values())
         lanes = self._lanes(key, warmer, prefix, new.values(), now)
+        awaits = _awaits(warmer, prefix, lanes)
+        facts = WarmedPrefix(prefix.spec.ttl, prefix.spec.models, awaits)
         found = self._decide(key, warmer, facts, lanes, now)
         await self._apply(key, warmer, prefix, facts, found)
         ttl = timedelta(seconds=TTL_SECONDS[facts.ttl])
@@ -111,7 +111,7 @@ class WarmerReconciler:
         conditions = found.conditions
         if found.times is not None and not found.stopped:
             conditions = [*_ready(aged, found.times, self._trouble(key, warmer)), *conditions]
-        await self._record(key, warmer, recorded, conditions, now, aged, found.times)
+        await self._record(key, warmer, recorded, conditions, now, aged, found)
         await self._tell_transitions(warmer, recorded.conditions, conditions)
         await self._tell_runs(warmer, prefix, lanes, new)
         self._taken[key] |= new.keys()
@@ -274,12 +274,12 @@ class WarmerReconciler:
         now: datetime,
     ) -> Finding:
         uses, prefix = self.warmth.uses, warmer.spec.prefix_ref.name
-        seen_for = now - uses.since if uses.since is not None else timedelta()
+        watch = worth.Watch.of(warmer, uses.since or now, now)
         traffic = {
             name: found
             for name, lane in lanes.recorded.items()
             if lane.fingerprint
-            and (found := worth.traffic_of(uses.gaps(_id(prefix, lane), now), seen_for)) is not None
+            and (found := worth.traffic_of(uses.times(_id(prefix, lane), now), watch, ttl))
         }
         verdict = worth.economical(warmer, times, ttl, priced, traffic)
         if verdict is not None:
@@ -375,13 +375,16 @@ class WarmerReconciler:
         found: list[Finding],
         now: datetime,
         lanes: Iterable[Lane] = (),
-        times: Timetable | None = None,
+        decided: "_Found | None" = None,
     ) -> None:
         """Write the status, where it says anything new. `warmer` is as the new runs left it."""
         generation, before = warmer.metadata.generation, warmer.status
+        times = None if decided is None else decided.times
+        runs_on = decided is not None and not decided.run.suspended and not warmer.spec.suspend
         status = CacheWarmerStatus(
             observed_generation=generation,
             schedule=None if times is None else str(times),
+            next_warm_at=times.after(now) if times is not None and runs_on else None,
             start_up=before.start_up,
             lanes=tuple(lanes),
             spent=before.spent,
@@ -500,6 +503,18 @@ def _wanted(warmer: CacheWarmer, prefix: PromptPrefix) -> Iterable[LaneKey]:
             for credential in warmer.spec.credentials:
                 for model in warmer.spec.models or prefix.spec.models:
                     yield LaneKey(credential.name, model, str(revision.digest))
+
+
+def _awaits(warmer: CacheWarmer, prefix: PromptPrefix, lanes: Lanes) -> bool:
+    """Whether a lane is waited for, by a candidate or by who is on a stable not warmed yet."""
+    if prefix.status.phase == Phase.WARMING.value and warmer.spec.warm != "Stable":
+        return True
+    stable = prefix.status.stable
+    return stable is not None and not any(
+        lane.last_warm_at or lane.message
+        for lane in lanes.recorded.values()
+        if lane.digest == stable.digest
+    )
 
 
 def _about(warmer: CacheWarmer) -> Object:

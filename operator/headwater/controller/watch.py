@@ -259,7 +259,9 @@ class Watcher:
         elif gone:
             self._lose_pod(key)
         else:
-            url = _metrics_url(body) if role == SIDECAR else None
+            # Without a sidecar, the program's own metrics are evidence where it says their port.
+            named = METRICS_PORT_ANNOTATION in (body["metadata"].get("annotations") or {})
+            url = _metrics_url(body) if role == SIDECAR or named else None
             if url is None:
                 self.store.sidecars.pop(key, None)
             else:
@@ -294,7 +296,7 @@ class Watcher:
 
 
 def _metrics_url(pod: Object) -> str | None:
-    """Where the metrics of a pod's sidecar are; None while it has no address."""
+    """Where the metrics of a pod are; None while it has no address."""
     address = pod.get("status", {}).get("podIP")
     if not address:
         return None

@@ -4,9 +4,11 @@ The formulas are those of `headwater.economics.warming`.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
-from typing import Final
+from itertools import pairwise
+from typing import Final, Self
 
 from headwater.contract.assembly import TTL_SECONDS
 from headwater.contract.content import TTL
@@ -15,10 +17,11 @@ from headwater.controller.warming import LEAD, LaneKey, Lanes, gap_of
 from headwater.economics.bill import PriceError
 from headwater.economics.traffic import DAY, Measured, Poisson, Traffic, seconds
 from headwater.economics.warming import Lane, Schedule, warmer_pays
+from headwater.evidence.lanes import WINDOW
 from headwater.providers.models import lookup
 from headwater.resources import CacheWarmer
 from headwater.resources.warmer import Spent
-from headwater.warmer.schedule import MARGIN, START_UP, Timetable
+from headwater.warmer.schedule import MARGIN, START_UP, Timetable, zone_of
 
 SEEN_FOR: Final = timedelta(hours=1)
 """Traffic of a shorter time tells too little."""
@@ -27,6 +30,9 @@ _RUNS_OF_ALLOWANCE: Final = 2
 """What a run may cost at worst, and as much again for verification: beyond that its allowance
 stays as it is while the budget shrinks, and the CronJob need not be written after each run."""
 _CENT_OF_A_CENT: Final = Decimal("0.0001")
+_QUARTER: Final = 900
+"""Seconds. Hours begin with one of these in every time zone."""
+_MOMENT: Final = timedelta(seconds=1)
 
 
 def priced(lanes: Lanes, ttl: TTL) -> dict[LaneKey, Lane]:
@@ -88,11 +94,70 @@ def spent(before: Spent | None, costs: Iterable[tuple[datetime, Decimal]]) -> Sp
     return before if day is None else Spent(day=day, usd=f"{usd.normalize():f}")
 
 
-def traffic_of(gaps: Iterable[timedelta], seen_for: timedelta) -> Traffic | None:
-    """Traffic from the gaps between a lane's requests; None where it was seen for too short."""
-    found = tuple(seconds(gap) for gap in gaps)
-    if seen_for < SEEN_FOR:
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The time of which traffic is known, as far as a warmer runs in it.
+
+    Attributes:
+        quarters: those of the last day's quarters of an hour, from the epoch on, that are of the
+            warmer's hours; None where all are.
+    """
+
+    since: datetime
+    now: datetime
+    quarters: frozenset[int] | None
+
+    @classmethod
+    def of(cls, warmer: CacheWarmer, since: datetime, now: datetime) -> Self:
+        """What was seen of a warmer's hours since then, and within a day.
+
+        Raises:
+            ScheduleError: there is no such time zone.
+        """
+        hours = warmer.spec.active_hours
+        if hours is None:
+            return cls(since, now, None)
+        zone = zone_of(hours.time_zone)
+        quarters = range(_quarter(now - WINDOW), _quarter(now) + 1)
+        moments = {each: datetime.fromtimestamp(each * _QUARTER, zone) for each in quarters}
+        return cls(since, now, frozenset(each for each, at in moments.items() if hours.holds(at)))
+
+    @property
+    def long_enough(self) -> bool:
+        """Whether it tells something."""
+        if self.quarters is None:
+            return self.now - self.since >= SEEN_FOR
+        seen = sum(each >= _quarter(self.since) for each in self.quarters)
+        return seen * timedelta(seconds=_QUARTER) > SEEN_FOR
+
+    def gap(self, earlier: datetime, later: datetime, ttl: TTL) -> timedelta | None:
+        """How long a lane was not used while the warmer ran; None where it did not run then.
+
+        After a pause of the warmer's, what is too long for the cache stays so, and no longer.
+        """
+        gap, last = later - earlier, _quarter(later)
+        if self.quarters is None:
+            return gap
+        if last not in self.quarters:
+            return None
+        between = range(_quarter(earlier), last)
+        ran = [each for each in between if each in self.quarters]
+        if len(ran) == len(between):
+            return gap
+        least = timedelta(seconds=TTL_SECONDS[ttl]) + _MOMENT
+        return min(gap, max(len(ran) * timedelta(seconds=_QUARTER), least))
+
+
+def _quarter(at: datetime) -> int:
+    return int(at.timestamp() // _QUARTER)
+
+
+def traffic_of(uses: Iterable[datetime], watch: Watch, ttl: TTL) -> Traffic | None:
+    """Traffic from a lane's uses, in order; None where it was seen for too short."""
+    if not watch.long_enough:
         return None
+    gaps = [watch.gap(earlier, later, ttl) for earlier, later in pairwise(uses)]
+    found = tuple(seconds(gap) for gap in gaps if gap is not None)
     return Measured(found) if sum(found) else Poisson(Decimal(0))
 
 
@@ -108,6 +173,7 @@ def schedule_of(warmer: CacheWarmer, times: Timetable, ttl: TTL) -> Schedule:
         max(min(slower, room), timedelta()),
         active,
         skip_when_traffic=warmer.spec.skip_when_traffic,
+        pauses=Decimal(0) if hours is None else hours.pauses,
     )
 
 

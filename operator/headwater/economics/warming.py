@@ -89,6 +89,7 @@ class Schedule:
         interval: the longest gap between two ticks.
         start_up: from the tick to its request.
         active: how much of each day it runs, in one piece.
+        pauses: how often it begins anew, for each day on which it runs, because it leaves out days.
         skip_when_traffic: leave out a tick where real requests keep the lane warm until the next.
     """
 
@@ -96,6 +97,7 @@ class Schedule:
     start_up: timedelta = timedelta()
     active: timedelta = DAY
     skip_when_traffic: bool = False
+    pauses: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
         if self.interval <= timedelta() or self.start_up < timedelta():
@@ -134,7 +136,7 @@ def daily_cost(schedule: Schedule, lane: Lane, traffic: Traffic | None = None) -
     """What a day of warming a lane costs.
 
     Without traffic every tick is sent; where the lane goes cold between ticks each is a write, and
-    where it goes cold over night the first of the day is.
+    where it goes cold over night, or over days that are left out, the first after that is.
 
     Raises:
         PriceError: the model has no published price.
@@ -144,7 +146,8 @@ def daily_cost(schedule: Schedule, lane: Lane, traffic: Traffic | None = None) -
         ticks *= 1 - traffic.recent(schedule.slack(lane.lifetime))
     if schedule.keeps_warm(lane.lifetime):
         cold_nights = DAY - schedule.active + schedule.interval > lane.lifetime
-        writes = min(Decimal(schedule.active < DAY and cold_nights), ticks)
+        nightly = Decimal(schedule.active < DAY and cold_nights)
+        writes = min(max(nightly, schedule.pauses), ticks)
     else:
         # Only real requests in between can have kept the lane warm until the tick.
         warm = Decimal(0) if traffic is None else traffic.recent(lane.lifetime)

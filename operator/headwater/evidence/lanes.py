@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 WINDOW: Final = timedelta(days=1)
@@ -66,7 +65,6 @@ class LaneUses:
         times = self._times.get(lane)
         return times[-1] if times is not None else None
 
-    def gaps(self, lane: LaneId, now: datetime) -> tuple[timedelta, ...]:
-        """The gaps between its uses of the last day; empty where there were fewer than two."""
-        times = [at for at in self._times.get(lane, ()) if at > now - WINDOW]
-        return tuple(later - earlier for earlier, later in pairwise(times))
+    def times(self, lane: LaneId, now: datetime) -> tuple[datetime, ...]:
+        """Its uses of the last day, in order."""
+        return tuple(at for at in self._times.get(lane, ()) if at > now - WINDOW)

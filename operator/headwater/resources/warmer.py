@@ -1,7 +1,8 @@
 """CacheWarmer: keeps a prefix's lanes warm, where idle times would let them go cold."""
 
 import datetime as dt
-from typing import Annotated, Any, ClassVar, Final, Literal
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import AwareDatetime, Field
 
@@ -132,6 +133,8 @@ class Budget(Model):
 
 
 Day = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+DAYS: Final[tuple[Day, ...]] = get_args(Day)
+"""As `weekday()` counts them."""
 
 
 def _hour(first: int, last: int) -> Any:
@@ -173,6 +176,22 @@ class ActiveHours(
     def end(self) -> int:
         """The first hour that is none of them."""
         return int(self.to[:2])
+
+    @property
+    def pauses(self) -> Decimal:
+        """How often it begins after a day that is left out, for each day that is not."""
+        named = [each in self.days for each in DAYS]
+        begins = sum(
+            today and not before for today, before in zip(named, named[-1:] + named, strict=False)
+        )
+        return Decimal(begins) / max(1, len(self.days))
+
+    def holds(self, moment: dt.datetime) -> bool:
+        """Whether a moment, in this time zone, is one of them."""
+        if self.days and DAYS[moment.weekday()] not in self.days:
+            return False
+        hours = range(self.first, self.end + (24 if self.end <= self.first else 0))
+        return moment.hour in hours or moment.hour + 24 in hours
 
 
 class CacheWarmerSpec(Model):
@@ -277,6 +296,9 @@ class CacheWarmerStatus(Model):
     """The generation of the spec that this status is about."""
     schedule: Annotated[str, Field(max_length=128)] | None = None
     """The cron fields in force, with their time zone where that is not UTC."""
+    next_warm_at: AwareDatetime | None = None
+    """When the next run is due; absent where none is, as its lanes are left out or it stands
+    still."""
     start_up: Duration | None = None
     """How long the slowest of the latest jobs took from its schedule's minute to its request."""
     lanes: Annotated[
@@ -310,6 +332,7 @@ class CacheWarmer(
         columns=(
             Column("Prefix", ".spec.prefixRef.name"),
             Column("Schedule", ".status.schedule"),
+            Column("Next", ".status.nextWarmAt"),
             Column("Spent", ".status.spent.usd"),
             Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
             Column("Age", ".metadata.creationTimestamp", type="date"),

@@ -23,7 +23,7 @@ _WORDS: Final = (
 _WORDS_PER_DELTA: Final = 8
 
 
-def wire_usage(usage: Usage) -> dict[str, Any]:
+def wire_usage(usage: Usage, tier: str = "standard") -> dict[str, Any]:
     """The `usage` object of an answer."""
     return {
         "input_tokens": usage.uncached,
@@ -34,14 +34,21 @@ def wire_usage(usage: Usage) -> dict[str, Any]:
             "ephemeral_1h_input_tokens": usage.cache_write_1h,
         },
         "output_tokens": usage.output,
-        "service_tier": "standard",
+        "service_tier": tier,
     }
 
 
 class Answer:
     """What a prompt is answered with, and at what usage."""
 
-    def __init__(self, prompt: Prompt, usage: Usage, message_id: str, answer_tokens: int) -> None:
+    def __init__(
+        self,
+        prompt: Prompt,
+        usage: Usage,
+        message_id: str,
+        answer_tokens: int,
+        tier: str = "standard",
+    ) -> None:
         length = min(answer_tokens, prompt.max_tokens)
         seed = prompt.positions[-1].digest
         self._words = [
@@ -49,6 +56,7 @@ class Answer:
         ]
         self._stop_reason = "max_tokens" if prompt.max_tokens <= answer_tokens else "end_turn"
         self._id = message_id
+        self._tier = tier
         self._model = prompt.facts.dated_id or prompt.facts.id
         self.usage = msgspec.structs.replace(usage, output=length)
 
@@ -62,7 +70,7 @@ class Answer:
             "stop_reason": stop_reason,
             "stop_sequence": None,
             "stop_details": None,
-            "usage": wire_usage(usage),
+            "usage": wire_usage(usage, self._tier),
         }
 
     def json(self) -> bytes:

@@ -18,15 +18,18 @@ from aiohttp import web
 
 from headwater.providers.models import lookup, models
 from headwater.simulator.answer import Answer, error_event, model_info
-from headwater.simulator.cache import PromptCache
+from headwater.simulator.batches import Asked, Batch, Batches, read_batch
+from headwater.simulator.cache import Outcome, PromptCache
 from headwater.simulator.errors import ApiError, invalid
 from headwater.simulator.faults import Faults, Planned
+from headwater.simulator.identity import check_bearer, exchanged
 from headwater.simulator.journal import Journal, Record
 from headwater.simulator.prompt import Prompt, read_prompt
 from headwater.simulator.validation import VERSIONS
 
 MAX_REQUEST_BYTES: Final = 32 << 20
 _HANG_SECONDS: Final = 600.0
+_BATCHES: Final = "/v1/messages/batches"
 _MAX_MODELS_PAGE: Final = 1000
 
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
@@ -60,6 +63,7 @@ class Simulator:
         self._cache = PromptCache()
         self._journal = Journal()
         self._faults = Faults()
+        self._batches = Batches()
         self._requests = 0
 
     @property
@@ -73,6 +77,10 @@ class Simulator:
         app.on_response_prepare.append(self._add_headers)
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
+        app.router.add_post(_BATCHES, self._create_batch)
+        app.router.add_get(f"{_BATCHES}/{{batch}}", self._batch)
+        app.router.add_get(f"{_BATCHES}/{{batch}}/results", self._batch_results)
+        app.router.add_post("/v1/oauth/token", self._token)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{model}", self._model)
         app.router.add_get("/_simulator/requests", self._show_requests)
@@ -123,6 +131,7 @@ class Simulator:
         key = request.headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
         if not key:
             raise ApiError(401, "x-api-key header is required")
+        check_bearer(token, ",".join(request.headers.getall("anthropic-beta", [])))
         named = request.headers.get("anthropic-workspace-id", "")
         if not named.isascii():
             raise invalid("anthropic-workspace-id: header must be ASCII")
@@ -143,10 +152,15 @@ class Simulator:
             request[_REQUEST_ID], self.now, request.path, request[_WORKSPACE], body
         )
         request[_RECORD] = record
+        return self._prompt(request, record, version, counting=counting)
+
+    def _prompt(
+        self, request: web.Request, record: Record, version: str, *, counting: bool = False
+    ) -> Prompt:
         values = ",".join(request.headers.getall("anthropic-beta", []))
         betas = frozenset(beta.strip() for beta in values.split(",") if beta.strip())
         prompt = read_prompt(
-            _decoded(body),
+            _decoded(record.body),
             workspace=record.workspace,
             version=version,
             betas=betas,
@@ -186,6 +200,62 @@ class Simulator:
     async def _count_tokens(self, request: web.Request) -> web.Response:
         prompt = await self._read(request, counting=True)
         return _json({"input_tokens": prompt.tokens})
+
+    async def _create_batch(self, request: web.Request) -> web.Response:
+        version = self._enter(request)
+        asked = read_batch(await request.read())
+        found = [(each, *self._answered(request, each, version)) for each in asked]
+        # They are answered side by side: none finds what another one writes.
+        for _, _, outcome in found:
+            if outcome is not None:
+                self._cache.commit(outcome)
+        results = [{"custom_id": each.custom_id, "result": result} for each, result, _ in found]
+        batch = Batch(f"msgbatch_simulator{request[_REQUEST_ID][-12:]}", self.now, results)
+        self._batches.add(request[_WORKSPACE], batch)
+        return _json(batch.shown(_url(request)))
+
+    def _answered(
+        self, request: web.Request, asked: Asked, version: str
+    ) -> tuple[dict[str, Any], Outcome | None]:
+        """The result of a batch's request, and what it did to the cache."""
+        record = self._journal.add(
+            request[_REQUEST_ID], self.now, request.path, request[_WORKSPACE], bytes(asked.params)
+        )
+        try:
+            prompt = self._prompt(request, record, version)
+            if not prompt.max_tokens:
+                raise invalid("max_tokens: a batch warms nothing")
+        except ApiError as error:
+            record.status = error.status
+            return {"type": "errored", "error": msgspec.Raw(error.body(record.request_id))}, None
+        outcome = self._cache.begin(prompt.positions, prompt.facts.min_cacheable_tokens, record.at)
+        answer = Answer(
+            prompt,
+            outcome.usage,
+            f"msg_simulator{record.number:012d}",
+            self._settings.answer_tokens,
+            tier="batch",
+        )
+        self._journal.finish(record, answer.usage)
+        record.status = 200
+        return {"type": "succeeded", "message": msgspec.Raw(answer.json())}, outcome
+
+    async def _batch(self, request: web.Request) -> web.Response:
+        self._enter(request)
+        batch = self._batches.find(request[_WORKSPACE], request.match_info["batch"])
+        shown = batch.shown(_url(request))
+        batch.ended = True
+        return _json(shown)
+
+    async def _batch_results(self, request: web.Request) -> web.Response:
+        self._enter(request)
+        batch = self._batches.find(request[_WORKSPACE], request.match_info["batch"])
+        if not batch.ended:
+            raise invalid(f"{batch.id}: it is still in progress")
+        return web.Response(body=batch.lines(), content_type="application/binary")
+
+    async def _token(self, request: web.Request) -> web.Response:
+        return _json(exchanged(_decoded(await request.read())))
 
     async def _models(self, request: web.Request) -> web.Response:
         self._enter(request)
@@ -267,6 +337,10 @@ def _decoded(body: bytes) -> dict[str, Any]:
 
 def _json(value: Any) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def _url(request: web.Request) -> str:
+    return f"{request.url.origin()}{_BATCHES}"
 
 
 def _index(ids: list[str], wanted: str, name: str) -> int:

@@ -44,7 +44,8 @@ _REPORT: Final = "/dev/termination-log"
 class WarmedPrefix:
     """What a warmer needs to know of its prefix.
 
-    `awaits` a warm lane: a candidate gets no traffic before, so it shall not wait for an hour.
+    `awaits` a warm lane: a candidate gets no traffic before, and a stable that came at once has
+    none yet, so they shall not wait for an hour.
     """
 
     ttl: TTL

@@ -8,8 +8,12 @@ Source: the anthropic package for Python, 2.11.0 (workload identity federation).
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from headwater.contract.errors import HeadwaterError
+
+BETA: Final = "oauth-2025-04-20"
+"""Value of `anthropic-beta` without which the provider takes no such token."""
 
 
 class IdentityError(HeadwaterError):
@@ -57,15 +61,15 @@ class Identity:
         )
 
         try:
-            exchange = WorkloadIdentityCredentials(
+            with WorkloadIdentityCredentials(
                 identity_token_provider=IdentityTokenFile(self.token_file),
                 federation_rule_id=self.federation_rule_id,
                 organization_id=self.organization_id,
                 service_account_id=self.service_account_id,
                 workspace_id=self.workspace_id,
-            )
-            exchange.bind_base_url(base_url)
-            return exchange().token
+            ) as exchange:
+                exchange.bind_base_url(base_url)
+                return exchange().token
         except (AnthropicError, OSError) as error:
             raise IdentityError(
                 f"the provider did not take the service account's token ({error}): check the"

@@ -34,7 +34,7 @@ from headwater.providers.cost import cost
 from headwater.providers.models import lookup
 from headwater.providers.tokens import ESTIMATE_MARGIN, estimate_tokens
 from headwater.providers.usage import Usage, usage_from_json
-from headwater.warmer.identity import Identity, IdentityError
+from headwater.warmer.identity import BETA, Identity, IdentityError
 from headwater.warmer.report import State, WarmedLane
 
 Revisions = Literal["Stable", "StableAndCandidate"]
@@ -280,7 +280,7 @@ class _Warming:
                     at = self.run.now()
                     answer = await self._ask(client, lane)
                 # A gateway may quote what it was sent.
-                said = answer.message.replace(key, "[key]") if key else answer.message
+                said = answer.message.replace(client.key, "[key]") if client.key else answer.message
                 warmed.append(
                     self._lane(name, fingerprint, lane, at, replace(answer, message=said))
                 )
@@ -499,7 +499,8 @@ class _Client:
                 self.key = await asyncio.to_thread(self.identity.token, str(self.url.origin()))
             except IdentityError as error:
                 raise _RefusedError(401, str(error), again=False) from error
-        return {"authorization": f"Bearer {self.key}"}
+        betas = ",".join((*self.run.settings.betas, BETA))
+        return {"authorization": f"Bearer {self.key}", "anthropic-beta": betas}
 
 
 def _no_budget(lane: _Lane, purse: Purse) -> str:

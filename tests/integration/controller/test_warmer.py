@@ -14,13 +14,14 @@ from urllib.request import urlopen
 import pytest
 
 from headwater.cluster import CACHE_WARMER, CRON_JOB, EVENT, JOB, POD, PROMPT_PREFIX
+from headwater.contract.content import content, digest_of
 from headwater.contract.digest import Digest
 from headwater.providers.usage import Usage
 from headwater.warmer.report import Report, State, WarmedLane, encode
 from tests.cluster.control_plane import Cluster
 from tests.cluster.waiting import wait_until
 from tests.integration.controller.harness import Api
-from tests.integration.controller.team import MODEL, PATIENCE, REPAIR_SECONDS, Team, route
+from tests.integration.controller.team import MODEL, PATIENCE, REPAIR_SECONDS, Team, prompt, route
 
 pytestmark = pytest.mark.xdist_group("controller")
 
@@ -155,14 +156,35 @@ class TestCronJob:
         assert (lane["credential"], lane["model"], lane["digest"]) == ("prod", MODEL, digest)
         team.await_bundle(team.namespace, digest)
 
-        team.edit({"version": "v2", "ttl": "1h", "models": ["claude-opus-5", MODEL]})
+    def test_what_became_stable_at_once_waits_for_no_half_hour(
+        self, warmer: Warmer, team: Team
+    ) -> None:
+        """It is served already, so that the runs come often until the first has warmed it."""
+        team.serve()
+        warmer.apply()
+        warmer.await_lane("Cold")
+        source = {"system": [{"text": prompt("v2")}]}
+        digest = team.serve(
+            version="v2",
+            ttl="1h",
+            source=source,
+            digest=str(digest_of(content(tools=(), system=source["system"], ttl="1h"))),
+            rollout={"strategy": "Immediate"},
+        )
 
-        def follows() -> bool:
-            spec = warmer.await_cron_job()["spec"]
-            (container,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-            return spec["schedule"] == "*/30 * * * *" and "claude-opus-5" in container["command"]
+        def follows(schedule: str) -> bool:
+            lanes = [lane["digest"] for lane in warmer.status()["lanes"]]
+            return lanes == [digest] and warmer.await_cron_job()["spec"]["schedule"] == schedule
 
-        wait_until(follows, PATIENCE, "the CronJob follows the prefix")
+        wait_until(lambda: follows("*/4 * * * *"), PATIENCE, "the CronJob runs often")
+        due = datetime.fromisoformat(warmer.status()["nextWarmAt"])
+        assert (due.minute % 4, due.second) == (0, 0)
+        assert due - datetime.now(UTC) <= timedelta(minutes=4)
+        wrote = Usage(cache_write_1h=2000)
+        warmer.report("warm-1", digest, at=datetime.now(UTC), usage=wrote)
+        wait_until(lambda: follows("*/30 * * * *"), PATIENCE, "the CronJob follows the TTL")
+        warmer.apply(suspend=True)
+        wait_until(lambda: "nextWarmAt" not in warmer.status(), PATIENCE, "no run is due")
 
     def test_is_put_back(self, warmer: Warmer, team: Team, api: Api) -> None:
         """An edit and a deletion by hand are undone, and told."""

@@ -12,15 +12,15 @@ from headwater.cli.advise import command
 ROOT = Path(__file__).parents[3]
 QUIET = ("--model", "claude-opus-4-8", "--tokens", "20000", "--requests-per-minute", "0.03")
 AT_80 = """\
-claude-opus-4-8, 20,000 tokens, 0.03 requests a minute (43 a day): 0.9144 USD a
-day instead of 4.32 USD (78.8% less)
+claude-opus-4-8, 20,000 tokens, 0.03 requests a minute (43 a day): 0.6311 USD a
+day instead of 4.32 USD (85.4% less)
 
 Cache?     yes  hit rate 83.5% > (w - 1) ÷ (w - r) = 52.6%; otherwise 4.32 USD a
                 day
-5m or 1h?  1h   0.9144 USD with 1h < 4.05 USD with 5m (hit rates 83.5% and 13.9%
+5m or 1h?  1h   0.6311 USD with 1h < 4.00 USD with 5m (hit rates 83.5% and 13.9%
                 without a warmer)
 Warm?      yes  λ·e^(-λ·TTL)·(w - r): 7.1 cold starts = 1.36 USD > ping ÷
-                interval: 48 pings = 0.4824 USD; otherwise 1.79 USD a day
+                interval: 20 pings = 0.1991 USD; otherwise 1.79 USD a day
 Pad?       no   20,000 tokens ≥ 1,024, the minimum
 
 claude-opus-4-8: provider's documentation,

@@ -24,12 +24,12 @@ AT_80 = """\
 0.03 requests a minute (43 a day), US dollars a day
 
 MODEL            TTL  TOKENS   HITS  NO CACHE  CACHED  WARMED
-claude-opus-4-8  5m   20,000  13.9%      4.32    4.71    4.05
-claude-opus-4-8  1h   20,000  83.5%      4.32    1.79    0.91
+claude-opus-4-8  5m   20,000  13.9%      4.32    4.71    4.00
+claude-opus-4-8  1h   20,000  83.5%      4.32    1.79    0.63
 
 MODEL            TTL  PAYS FROM  HITS OVER  PINGS  A WARMER PAYS AT
-claude-opus-4-8  5m   request 2      21.7%     11  0.025-0.69/min
-claude-opus-4-8  1h   request 3      52.6%     18  0.002-0.058/min
+claude-opus-4-8  5m   request 2      21.7%     11  0.024-0.8/min
+claude-opus-4-8  1h   request 3      52.6%     18  0.0019-0.14/min
 
 claude-opus-4-8: provider's documentation,
 platform.claude.com/docs/en/about-claude/pricing, as of 2026-08-22.
@@ -52,6 +52,14 @@ def data(*arguments: str) -> list[dict[str, Any]]:
 def test_on_a_terminal() -> None:
     """Days and break-evens of both TTLs, and where the prices come from."""
     assert run(*QUIET).stdout == AT_80
+
+
+def test_a_warmer_that_leaves_no_run_out_is_dearer() -> None:
+    """And pays for sparser traffic alone: `skipWhenTraffic: false`."""
+    usual, every = (data(*QUIET, "--ttl", "1h", *options)[0] for options in ((), ("--every-run",)))
+    assert every["perDayUsd"]["warming"] == "0.4824"
+    assert float(usual["perDayUsd"]["warming"]) < 0.25
+    assert every["warmer"]["paysPerMinute"][1] < usual["warmer"]["paysPerMinute"][1]
 
 
 def test_the_page_shows_what_is_printed() -> None:
@@ -152,7 +160,7 @@ def test_the_picture_of_the_page_is_this_one(tmp_path: Path) -> None:
         for file in (picture, ROOT / "docs" / "images" / "cost.svg")
     )
     assert drawn == shown
-    assert {"no cache", "1h, warmed", "0.0038", "0.058"} <= set(drawn)
+    assert {"no cache", "1h, warmed", "0.0034", "0.15"} <= set(drawn)
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import headwater
 from headwater.cli.audit import command
-from headwater.client.audit import Cause, Report, audit
+from headwater.client.audit import Cause, Report, audit, hashed
 from tests.unit.client.test_request import MARKER, assistant, user
 
 TEXT = "You are the billing assistant. Answer in whole sentences. " * 300
@@ -170,6 +170,47 @@ def test_the_page_and_what_programs_read() -> None:
     data = json.loads(CliRunner().invoke(command, ["-o", "json"], input=given).stdout)
     assert data["groups"][0]["unstable"] is True
     assert CliRunner().invoke(command, [], input=json.dumps(request())).exit_code == 0
+
+
+def test_what_was_really_read_is_shown_where_it_was_recorded() -> None:
+    """From the answers' usage; a request that was refused touched no cache, and is left out."""
+    usages = [
+        {"input_tokens": 10, "cache_creation_input_tokens": 5000, "output_tokens": 9},
+        {"input_tokens": 10, "cache_read_input_tokens": 5000, "cache_creation_input_tokens": 0},
+    ]
+    lines: list[dict[str, Any]] = [
+        {"request": request(), "status": 200, "usage": usage} for usage in usages
+    ]
+    lines.insert(1, {"request": request(tools=TOOLS[::-1]), "status": 429})
+    report = found(*lines)
+    assert report.findings == []
+    assert (report.groups[0].requests, report.groups[0].read) == (2, 5000)
+    given = "\n".join(map(json.dumps, lines))
+    page = CliRunner().invoke(command, [], input=given).stdout
+    assert page.splitlines()[1].split()[-1] == "50%"
+
+
+@pytest.mark.parametrize(
+    ("other", "cause"),
+    [
+        (request(**system(TEXT + "\n")), Cause.WHITESPACE),
+        (request(tools=[SWAPPED, *TOOLS[1:]]), Cause.KEY_ORDER),
+        (request(**system(f"Visitor 2 {TEXT}")), Cause.VOLATILE),
+        (request(tools=TOOLS[::-1]), Cause.TOOLS_ORDER),
+        (request(model="claude-opus-4-7"), Cause.MODEL_CHANGED),
+        (request(thinking={"type": "adaptive"}), Cause.THINKING_CHANGED),
+    ],
+)
+def test_hashes_tell_what_the_text_tells(other: dict[str, Any], cause: Cause) -> None:
+    """Cause, place and price; nothing of the text, and under another salt no two alike."""
+    first = request(**system(f"Visitor 1 {TEXT}")) if cause is Cause.VOLATILE else request()
+    plain = found(first, other).findings[0]
+    hidden = [hashed(json.dumps(each).encode(), b"salt") for each in (first, other)]
+    (finding,) = found(*hidden).findings
+    assert finding.cause is cause
+    assert (finding.place, finding.tokens, finding.usd) == (plain.place, plain.tokens, plain.usd)
+    assert "billing" not in json.dumps(hidden)
+    assert hashed(json.dumps(first).encode(), b"other")["system"] != hidden[0]["system"]
 
 
 @pytest.mark.parametrize("line", ["words", "{}", '{"request": 3}', '{"model": "m", "messages": 3}'])

@@ -73,6 +73,16 @@ def test_a_pod_without_a_sidecar_has_no_metrics() -> None:
     assert store.pods() == set()
 
 
+def test_a_program_with_the_library_is_read_where_it_says() -> None:
+    """Its own registry has the sidecar's metrics; no port but its own is known."""
+    watched = Watched()
+    program = pod("api", role="consumer")
+    program["metadata"]["annotations"] = {"headwater.dev/metrics-port": "9090"}
+    watched.concerns(program)
+    sidecars = watched.watcher.store.sidecars
+    assert sidecars == {Key("sales", "api"): "http://10.0.0.7:9090/metrics"}
+
+
 def test_a_namespace_concerns_a_prefix_that_names_it() -> None:
     """When it is made, whatever its labels; another one does not."""
     watched = Watched(consumers={"namespaces": ["sales"]})

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -10,15 +11,18 @@ from hypothesis import strategies as st
 
 from headwater.controller.warming import LaneKey, Lanes
 from headwater.controller.worth import (
+    Watch,
     allowance,
     economical,
     left_today,
     priced,
+    schedule_of,
     spent,
     traffic_of,
     within_budget,
 )
 from headwater.economics.traffic import Measured, Poisson
+from headwater.economics.warming import daily_cost
 from headwater.resources import CacheWarmer
 from headwater.resources.warmer import Spent
 from headwater.warmer.schedule import Timetable
@@ -110,10 +114,59 @@ def test_costs_add_up_to_the_last_day(costs: list[tuple[datetime, Decimal]]) -> 
 
 def test_traffic_that_was_seen_for_too_short_tells_nothing() -> None:
     """A first hour is watched; after it, no request at all is traffic as well."""
-    gaps = [timedelta(minutes=10), timedelta(minutes=20)]
-    assert traffic_of(gaps, timedelta(minutes=59)) is None
-    assert traffic_of([], timedelta(hours=1)) == Poisson(Decimal(0))
-    assert traffic_of(gaps, timedelta(hours=1)) == Measured((Decimal(600), Decimal(1200)))
+    uses = [NOW - timedelta(minutes=minutes) for minutes in (40, 30, 10)]
+    early, late = (Watch.of(warmer(), NOW - timedelta(minutes=ago), NOW) for ago in (59, 60))
+    assert traffic_of(uses, early, "5m") is None
+    assert traffic_of([], late, "5m") == Poisson(Decimal(0))
+    assert traffic_of(uses, late, "5m") == Measured((Decimal(600), Decimal(1200)))
+
+
+WORK = {"timeZone": "Europe/Berlin", "from": "08:00", "to": "18:00", "days": ["Mon", "Tue", "Fri"]}
+
+
+@pytest.mark.parametrize(
+    ("now", "known"),
+    [
+        ("2026-11-21T12:00", 0),  # a Saturday: Friday afternoon was seen, and was quiet
+        ("2026-11-22T12:00", None),  # a Sunday
+        ("2026-11-23T08:30", None),  # the first half hour of Monday
+        ("2026-11-23T09:30", 0),
+    ],
+)
+def test_days_on_which_it_does_not_run_tell_nothing(now: str, known: int | None) -> None:
+    """Or a warmer would be called useless every Monday, for the quiet of a weekend."""
+    at = datetime.fromisoformat(now).replace(tzinfo=ZoneInfo("Europe/Berlin"))
+    watch = Watch.of(warmer(activeHours=WORK), at - timedelta(days=9), at)
+    quiet = traffic_of([at - timedelta(hours=20)], watch, "5m")
+    assert quiet == (None if known is None else Poisson(Decimal(known)))
+
+
+def test_a_night_is_no_part_of_the_traffic() -> None:
+    """Requests of the night count for nothing, and a morning's first finds what was kept warm."""
+    at = datetime(2026, 11, 24, 8, 20, tzinfo=ZoneInfo("Europe/Berlin"))  # a Tuesday
+    watch = Watch.of(warmer(activeHours=WORK), at - timedelta(days=9), at)
+    minutes = (15 * 60, 15 * 60 - 10, 14 * 60 + 40, 6 * 60, 15, 5)  # before: 17:20, 17:30, 17:40…
+    uses = [at - timedelta(minutes=ago) for ago in minutes]
+    assert traffic_of(uses, watch, "5m") == Measured(tuple(map(Decimal, (600, 600, 301, 600))))
+    assert traffic_of(uses, watch, "1h") == Measured(tuple(map(Decimal, (600, 600, 3601, 600))))
+
+
+@pytest.mark.parametrize(
+    ("days", "pauses"),
+    [
+        ([], "0"),
+        (["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"], "0"),
+        (["Mon", "Tue", "Wed", "Thu", "Fri"], "0.2"),
+        (["Sun", "Mon"], "0.5"),
+        (["Mon", "Wed"], "1"),
+    ],
+)
+def test_after_days_that_are_left_out_it_begins_with_a_write(days: list[str], pauses: str) -> None:
+    """From midnight to midnight on five days, one of them has it."""
+    of = warmer(activeHours={"from": "00:00", "to": "24:00", "days": days})
+    schedule = schedule_of(of, Timetable("*/4 * * * *"), "5m")
+    assert schedule.active == timedelta(days=1)
+    assert daily_cost(schedule, priced(LANES, "5m")[OPUS]).writes == Decimal(pauses)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,18 @@
 
 import math
 import re
-from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from headwater.cli._workload import schedules
 from headwater.economics.bill import Layer, bill
 from headwater.economics.conversation import total, turns
 from headwater.economics.formulas import Multipliers, pings_beyond_which_an_hour_is_cheaper
 from headwater.economics.traffic import Poisson
-from headwater.economics.warming import Lane, Schedule, pays_between, warmer_pays
+from headwater.economics.warming import Lane, daily_cost, pays_between, warmer_pays
 from headwater.providers.models import ModelFacts, lookup, overlaid
 from tests.unit.economics.articles import EVERY_4_MINUTES
 
@@ -39,7 +39,6 @@ def opus() -> ModelFacts:
 PRICES: Final = opus().prices[0]
 SHORT, LONG = Multipliers.of(PRICES, "5m"), Multipliers.of(PRICES, "1h")
 LANE, HOUR = Lane(20_000, opus(), "5m"), Lane(20_000, opus(), "1h")
-HALF_HOURLY: Final = Schedule(timedelta(minutes=30))
 TENTH: Final = Poisson(D("0.1"))
 VERDICT: Final = warmer_pays(TENTH, LANE, EVERY_4_MINUTES)
 CONVERSATION: Final = total(turns(20_000, 600, (0,) * 8, opus()), opus())
@@ -113,11 +112,13 @@ def _break_evens(model: str, tokens: int) -> str:
     assert facts is not None
     lane, short = Lane(tokens, facts, "1h"), Lane(tokens, facts, "5m")
     saved = tokens * (lane.prices.input - lane.prices.read) / 1_000_000
-    hours = saved / lane.ping * HALF_HOURLY.interval.seconds / 3600
-    band, short_band = pays_between(lane, HALF_HOURLY), pays_between(short, EVERY_4_MINUTES)
+    band, short_band = (pays_between(each, schedules()[each.ttl]) for each in (lane, short))
     assert band is not None
     assert short_band is not None
+    rate = D(0)
+    for _ in range(50):  # of requests an hour that save as much as the pings cost that they leave
+        rate = daily_cost(schedules()["1h"], lane, Poisson(rate / 60)).usd / 24 / saved
     return (
-        f"{hours:.1f} hours | {1 / band[1]:.0f} minutes"
+        f"{1 / rate:.0f} hours | {1 / band[1]:.0f} minutes"
         f" | one in {1 / short_band[0]:.0f} to one in {1 / short_band[1]:.1f} minutes"
     )

@@ -26,14 +26,16 @@ def test_a_use_is_seen_once() -> None:
     assert uses.last(OTHER) is None
 
 
-def test_gaps_are_those_of_a_day() -> None:
-    """Between the uses of one lane, in order."""
+def test_uses_are_those_of_a_day() -> None:
+    """Each lane's own, in order."""
     uses = LaneUses()
     for seconds in (2 * 86_400, 90_000, 600, 300, 290):
         uses.see({LANE: ago(seconds)}, ago(seconds))
     uses.see({OTHER: ago(5)}, NOW)
-    assert uses.gaps(LANE, NOW) == (timedelta(seconds=300), timedelta(seconds=10))
-    assert uses.gaps(OTHER, NOW) == ()
+    assert [NOW - at for at in uses.times(LANE, NOW)] == [
+        timedelta(seconds=seconds) for seconds in (600, 300, 290)
+    ]
+    assert uses.times(OTHER, NOW) == (ago(5),)
     assert uses.since == ago(2 * 86_400)
 
 

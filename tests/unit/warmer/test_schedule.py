@@ -1,5 +1,7 @@
 """When a warmer's job runs: never so late that a lane goes cold, never more often than needed."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, takewhile
@@ -212,3 +214,21 @@ def test_no_schedule(cron: str) -> None:
     """What no clock can follow is refused with the words to write instead."""
     with pytest.raises(ScheduleError, match=r"'\*/4 \* \* \* \*', or Auto"):
         longest_gap(cron, NOW)
+
+
+def test_time_zones_need_nothing_of_the_system() -> None:
+    """A slim image has no database of its own."""
+    program = (
+        "from headwater.warmer.schedule import Timetable; from datetime import datetime, UTC;"
+        "table = Timetable('0 7 * * *', 'Europe/Berlin');"
+        "print(table.after(datetime(2026, 7, 1, tzinfo=UTC)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONTZPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == "2026-07-01 05:00:00+00:00\n", done.stderr
