@@ -32,6 +32,7 @@ from headwater.sidecar.relay.downstream import Downstream
 from headwater.sidecar.relay.origin import Origin
 from headwater.sidecar.relay.server import Relay
 from headwater.sidecar.relay.upstream import Upstream
+from headwater.sidecar.wishes import Wishes
 
 MODEL: Final = "claude-opus-4-8"
 CONTRACT: Final = canonical_bytes(
@@ -140,7 +141,7 @@ def _desk() -> Desk:
     lanes = Lanes(gate_seconds=0)
     metrics = Metrics(Identity(), mounted, lanes, time.monotonic)
     exchanges = [Exchanges(mounted, lanes, metrics, time.monotonic)]
-    return Desk(exchanges, Health(exchanges))
+    return Desk(exchanges, Health(exchanges), Wishes(None, time.monotonic))
 
 
 DESK: Final = _desk()

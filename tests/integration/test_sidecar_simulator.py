@@ -143,3 +143,38 @@ async def test_a_cut_stream_is_an_error_to_the_sdk(provider: Provider) -> None:
                 await stream.get_final_message()
     await eventually(cut, 5, "counted")
     assert provider.sidecar.counted('headwater_input_tokens_total kind="cache_write_5m"')
+
+
+async def test_an_error_after_a_200_is_an_error(provider: Provider) -> None:
+    """To the SDK, which gets it as it came, and to whoever judges the revision."""
+    await provider.fault("error-event")
+    async with provider.sidecar.sdk(max_retries=0) as sdk:
+        with pytest.raises(anthropic.APIStatusError, match="Overloaded"):
+            async with sdk.messages.stream(model=bundles.MODEL, **HELLO) as stream:
+                await stream.get_final_message()
+    await eventually(
+        lambda: provider.sidecar.counted('requests_total outcome="error" 1.0'), 5, "it is counted"
+    )
+    assert provider.sidecar.counted("input_tokens_total cache_write_5m")
+
+
+async def test_an_answer_says_whether_its_conversation_goes_on(provider: Provider) -> None:
+    """Where that is asked for: as the SDK writes a history, and as a program rewrites it."""
+    headers = {"x-headwater-session": "s", "x-headwater-conversation": "tell"}
+    asked: list[Any] = [{"role": "user", "content": "It is 10:01."}]
+    told = []
+    async with provider.sidecar.sdk() as sdk:
+        for turn in range(3):
+            if turn == 2:
+                asked[0] = {"role": "user", "content": "It is 10:02."}
+            got = await sdk.messages.with_raw_response.create(
+                model=bundles.MODEL, max_tokens=5, messages=asked, extra_headers=headers
+            )
+            told.append(got.headers["headwater-conversation"])
+            answer = await got.parse()
+            asked += [
+                {"role": "assistant", "content": answer.content},
+                {"role": "user", "content": "Go on."},
+            ]
+    assert told == ["began", "extended", "history_rewritten"]
+    assert provider.sidecar.counted('conversation_breaks_total reason="history_rewritten" 1.0')

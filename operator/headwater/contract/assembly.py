@@ -7,6 +7,7 @@ came. Nothing is re-serialised, because other writers space, escape and number J
 and one changed byte is a cache miss. It knows no HTTP, no clock and no state.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -32,6 +33,14 @@ from headwater.contract.markers import (
     ttls_of_blocks,
     ttls_of_messages,
     ttls_of_top_level,
+)
+from headwater.contract.placing import (
+    MARKER,
+    NOWHERE,
+    Placing,
+    decode_elements,
+    markable,
+    place,
 )
 from headwater.contract.reasons import Reason, RefusalError
 
@@ -176,15 +185,16 @@ def prepare(canonical: bytes) -> PreparedContract:
 class Frame:
     """A request with the contract put in, but for the values that differ from turn to turn.
 
-    `parts` are bytes to send, and names of fields whose values stand there. The TTLs are those of
-    the team's own markers.
+    `parts` are bytes to send, names of fields whose values stand there, and None where a marker
+    may be placed. The TTLs are those of the team's own markers.
     """
 
     contract: PreparedContract
-    parts: tuple[bytes | str, ...]
+    parts: tuple[bytes | str | None, ...]
     tool_ttls: Sequence[str]
     system_ttls: Sequence[str]
     top_ttls: Sequence[str]
+    placing: Placing = NOWHERE
 
     def filled(self, request: Request) -> Spliced:
         """The frame round another request's values; it has to have the same `frame_key`.
@@ -192,13 +202,43 @@ class Frame:
         Raises:
             RefusalError: its messages have markers that do not go with the contract's.
         """
+        own = self._own_markers(request) if request.marked else ()
+        if self.placing is not NOWHERE:
+            return self._placed(request.fields, own)
         fields = request.fields
         parts = [
-            part if isinstance(part, bytes) else memoryview(fields[part]) for part in self.parts
+            part if isinstance(part, bytes) else memoryview(fields[part])  # type: ignore[index]
+            for part in self.parts
         ]
-        return Spliced(parts, self._own_markers(request) if request.marked else 0)
+        return Spliced(parts, len(own))
 
-    def _own_markers(self, request: Request) -> int:
+    def _placed(self, fields: Mapping[str, msgspec.Raw], own: Sequence["_Placed"]) -> Spliced:
+        """With the markers that the prefix declares, for which there is room."""
+        left = MARKER_LIMIT - self.contract.markers - len(own)
+        if any(marker.ttl == "1h" for marker in own):
+            left = 0  # a marker of 5m before it would be refused
+        messages: list[bytes | memoryview] = []
+        placed = 0
+        if "messages" in fields:
+            messages = [memoryview(fields["messages"])]
+            # With a top-level marker, the provider places one in the messages by itself.
+            if left and not self.top_ttls:
+                # What is of another shape, the provider will refuse.
+                with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    messages, placed = place(fields["messages"], self.placing, left)
+        parts: list[bytes | memoryview] = []
+        for part in self.parts:
+            if part is None:
+                if placed < left:
+                    placed += 1
+                    parts.append(MARKER)
+            elif isinstance(part, bytes):
+                parts.append(part)
+            else:
+                parts += messages if part == "messages" else (memoryview(fields[part]),)
+        return Spliced(parts, len(own) + placed)
+
+    def _own_markers(self, request: Request) -> Sequence["_Placed"]:
         try:
             message_ttls = list(ttls_of_messages(request.fields.get("messages", ABSENT)))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -212,23 +252,33 @@ class Frame:
             ours = _placed("", contract.tool_ttls), _placed("", contract.system_ttls)
             _check_markers(own, contract.markers)
             _check_order([*ours[0], *tools, *ours[1], *system, *after])
-        return len(own)
+        return own
 
 
-def splice(request: Request, contract: PreparedContract, models: Collection[str]) -> Spliced:
+def splice(
+    request: Request,
+    contract: PreparedContract,
+    models: Collection[str],
+    placing: Placing = NOWHERE,
+) -> Spliced:
     """Put the contract's tools and system before the team's.
 
     The team's slot: system text or blocks, messages, and tools with `defer_loading: true`,
     which stay out of the cached prefix. A right copy of the contract in the request gives way to
-    the contract's own bytes.
+    the contract's own bytes. `placing` puts markers into the team's part.
 
     Raises:
         RefusalError: the request would break the shared prefix.
     """
-    return frame(request, contract, models).filled(request)
+    return frame(request, contract, models, placing).filled(request)
 
 
-def frame(request: Request, contract: PreparedContract, models: Collection[str]) -> Frame:
+def frame(
+    request: Request,
+    contract: PreparedContract,
+    models: Collection[str],
+    placing: Placing = NOWHERE,
+) -> Frame:
     """What `splice` makes of all but the messages; it fits every request of this `frame_key`.
 
     Raises:
@@ -237,44 +287,63 @@ def frame(request: Request, contract: PreparedContract, models: Collection[str])
     _check_model(request, models)
     tools, tool_ttls = _team_tools(request.fields.get("tools"), contract)
     system, system_ttls = _team_system(request.fields.get("system"), contract)
+    blocks = _with_room(system, placing.in_system)
     try:
         top_ttls = ttls_of_top_level(request.fields.get(MARKER_KEY, _NULL))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _uncountable(error) from error
-    parts: list[bytes | str] = []
+    parts: list[bytes | str | None] = []
     # A key keeps its place; one that the team did not send goes first.
     for key, ours, theirs in (
-        ("tools", contract.tools, tools),
-        ("system", contract.system, system),
+        ("tools", contract.tools, [tools]),
+        ("system", contract.system, blocks),
     ):
-        if key not in request.fields and (ours or theirs):
+        if key not in request.fields and (ours or any(theirs)):
             _put(parts, key, ours, theirs)
     for key, value in request.fields.items():
         if key == "tools":
-            _put(parts, key, contract.tools, tools)
+            _put(parts, key, contract.tools, [tools])
         elif key == "system":
-            _put(parts, key, contract.system, system)
+            _put(parts, key, contract.system, blocks)
         else:
             parts += (b",", msgspec.json.encode(key), b":")
             parts.append(key if key in _VARYING else bytes(value))
     parts[0] = b"{"
     parts.append(b"}")
-    return Frame(contract, _joined(parts), tool_ttls, system_ttls, top_ttls)
+    return Frame(contract, _joined(parts), tool_ttls, system_ttls, top_ttls, placing or NOWHERE)
 
 
 _VARYING: Final = frozenset({"messages", "metadata", "diagnostics"})
 """Fields that differ from one request of a program to the next."""
 
 
-def _put(parts: list[bytes | str], key: str, ours: bytes, theirs: bytes) -> None:
+def _put(
+    parts: list[bytes | str | None], key: str, ours: bytes, theirs: Sequence[bytes | None]
+) -> None:
     """An array of the contract's elements and the team's."""
-    between = b"," if ours and theirs else b""
-    parts += (b",", b'"%b":[' % key.encode(), ours, between, theirs, b"]")
+    between = b"," if ours and any(theirs) else b""
+    parts += (b",", b'"%b":[' % key.encode(), ours, between, *theirs, b"]")
 
 
-def _joined(parts: Sequence[bytes | str]) -> tuple[bytes | str, ...]:
+def _with_room(system: bytes, indexes: Collection[int]) -> list[bytes | None]:
+    """The team's system blocks, with None where a marker may be placed."""
+    if not system or not indexes:
+        return [system]
+    blocks = decode_elements(b"[" + system + b"]")
+    wanted = {index % len(blocks) for index in indexes if -len(blocks) <= index < len(blocks)}
+    parts: list[bytes | None] = []
+    for index, block in enumerate(blocks):
+        parts.append(b"," if index else b"")
+        if index in wanted and markable(block):
+            parts += (bytes(block)[:-1].rstrip(), None, b"}")
+        else:
+            parts.append(bytes(block))
+    return parts
+
+
+def _joined(parts: Sequence[bytes | str | None]) -> tuple[bytes | str | None, ...]:
     """Small parts in one; a large one may be the contract's, which is there once for all."""
-    joined: list[bytes | str] = []
+    joined: list[bytes | str | None] = []
     small: list[bytes] = []
     for part in parts:
         if isinstance(part, bytes) and len(part) < _SMALL:
@@ -326,7 +395,6 @@ _decode_top: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_tools: Final = msgspec.json.Decoder(list[_Tool]).decode
 _decode_objects: Final = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _decode_blocks: Final = msgspec.json.Decoder(list[_Text]).decode
-_decode_elements: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_metadata: Final = msgspec.json.Decoder(_Metadata).decode
 
 
@@ -388,7 +456,7 @@ def _team_tools(raw: msgspec.Raw | None, contract: PreparedContract) -> tuple[by
     if not objects:
         return _elements(raw), ttls
     _check_tools(objects, contract)
-    every = zip(tools, _decode_elements(raw), strict=True)
+    every = zip(tools, decode_elements(raw), strict=True)
     return b",".join(bytes(element) for tool, element in every if tool.defer_loading), ttls
 
 
@@ -428,7 +496,7 @@ def _team_system(raw: msgspec.Raw | None, contract: PreparedContract) -> tuple[b
         if kind(raw) != b"[":
             raise msgspec.ValidationError("neither a string nor a list")
         if copied := _copied(raw, contract.texts):
-            rest = _decode_elements(raw)[copied:]
+            rest = decode_elements(raw)[copied:]
             raw = msgspec.Raw(b"[" + b",".join(map(bytes, rest)) + b"]")
         return _elements(raw), list(ttls_of_blocks(raw))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

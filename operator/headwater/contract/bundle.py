@@ -16,6 +16,7 @@ import msgspec
 from headwater.contract.content import TTL
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError, BundleTooLargeError, DigestError
+from headwater.contract.placing import Placing, Point, Role, Strategy
 from headwater.contract.route import Enforcement, Revision, Route, WarmLane, Weight
 
 ROUTE_FILE: Final = "route.json"
@@ -56,6 +57,13 @@ class _PrefixDocument(msgspec.Struct):
     name: str
 
 
+class _PointDocument(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Half understood, a marker would stand where nobody wants it: what is unknown is refused."""
+
+    role: Role | None = None
+    index: int = -1
+
+
 class _RouteDocument(msgspec.Struct, rename="camel"):
     """`route.json`. Unknown fields are ignored: an older reader follows a newer writer."""
 
@@ -74,6 +82,8 @@ class _RouteDocument(msgspec.Struct, rename="camel"):
     retained: list[_RevisionDocument] | msgspec.UnsetType = msgspec.UNSET
     """Not written where there are none, so that such a route is to the byte what it used to be."""
     owner: str | msgspec.UnsetType = msgspec.UNSET
+    breakpoint_strategy: Strategy | msgspec.UnsetType = msgspec.UNSET
+    injection_points: list[_PointDocument] | msgspec.UnsetType = msgspec.UNSET
 
 
 def encode(bundle: Bundle) -> dict[str, bytes]:
@@ -167,6 +177,11 @@ def encode_route(route: Route) -> bytes:
         ]
         or msgspec.UNSET,
         owner=route.owner or msgspec.UNSET,
+        breakpoint_strategy=msgspec.UNSET
+        if route.placing.strategy == "B"
+        else route.placing.strategy,
+        injection_points=[_PointDocument(point.role, point.index) for point in route.placing.points]
+        or msgspec.UNSET,
     )
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
@@ -269,4 +284,8 @@ def _route(document: _RouteDocument) -> Route:
             for revision in document.retained or ()
         ),
         owner=document.owner or "",
+        placing=Placing(
+            document.breakpoint_strategy or "B",
+            tuple(Point(point.role, point.index) for point in document.injection_points or ()),
+        ),
     )

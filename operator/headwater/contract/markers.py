@@ -21,6 +21,9 @@ ABSENT: Final = msgspec.Raw()
 """A field that is not there. `Raw | None` would not do: msgspec then decodes null alone."""
 
 _QUOTED_KEY: Final = f'"{MARKER_KEY}"'.encode()
+_UNDERSCORE: Final = _QUOTED_KEY.index(b"_") + 1
+_LONG: Final = 64 << 10
+_HOPS: Final = 64
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:5[fF]|6[0-9a-fA-F]|7[0-9a-fA-F])")
 """An escaped lower-case letter or underscore: JSON can spell `cache_control` with these."""
 
@@ -97,9 +100,22 @@ def ttls_of_blocks(content: msgspec.Raw) -> Iterator[str]:
 
 def may_hold_marker(data: bytes | bytearray) -> bool:
     """Whether decoding is worth it; False is certain, True is not."""
-    # From the end: CPython then skips by what it saw, and is three times faster.
-    return data.rfind(_QUOTED_KEY) >= 0 or (
+    return _holds_key(data) or (
         b"\\" in data  # by far the fastest to say no
         and data.rfind(b"\\u00") >= 0
         and _ESCAPED_LETTER.search(data) is not None
     )
+
+
+def _holds_key(data: bytes | bytearray) -> bool:
+    at = 0
+    if len(data) > _LONG:
+        # One byte is found ten times as fast as several, and prose has few underscores.
+        for _ in range(_HOPS):
+            at = data.find(b"_", at) + 1
+            if not at:
+                return False
+            if data.startswith(_QUOTED_KEY, max(0, at - _UNDERSCORE)):
+                return True
+    # From the end: CPython then skips by what it saw, and is three times faster.
+    return data.rfind(_QUOTED_KEY, max(0, at - _UNDERSCORE)) >= 0

@@ -10,6 +10,7 @@ from typing import Final, Literal, Self
 
 from headwater.contract.content import TTL
 from headwater.contract.digest import Digest
+from headwater.contract.placing import NOWHERE, Placing
 
 Enforcement = Literal["Enforce", "Observe"]
 
@@ -80,6 +81,8 @@ class Route:
     """
     owner: str = ""
     """Whom to ask about the prefix: a team, and where it is reached."""
+    placing: Placing = NOWHERE
+    """Where markers are placed in the consumers' own part."""
 
     def __post_init__(self) -> None:
         """Check that a retained revision is nothing else besides.

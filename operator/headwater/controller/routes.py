@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from headwater.contract.digest import Digest
+from headwater.contract.placing import Placing, Point
 from headwater.contract.route import Revision, Route, WarmLane, Weight, salt_for
 from headwater.controller.objects import Key
 from headwater.resources import PromptPrefix
@@ -45,6 +46,10 @@ def route_of(key: Key, prefix: PromptPrefix, state: State, lanes: Iterable[Lane]
         kept_warm=_kept_warm(lanes, used),
         retained=tuple(item.revision for item in state.retained),
         owner=f"{owner.team} ({owner.contact})" if owner.contact else owner.team,
+        placing=Placing(
+            prefix.spec.breakpoint_strategy,
+            tuple(Point(point.role, point.index) for point in prefix.spec.injection_points),
+        ),
     )
 
 

@@ -13,6 +13,11 @@ from typing import Final
 import msgspec
 
 _USAGE: Final = b'"usage"'
+_ERROR: Final = b'"error"'
+_LAST: Final = 1024
+"""Bytes of a stream's end that are kept: an error is its last event."""
+_BLANKS: Final = 2
+"""Line breaks after an event, which may come apart from it."""
 _MAX_LINE_BYTES: Final = 1 << 20  # usage events are small; a longer line holds none of interest
 
 
@@ -72,8 +77,18 @@ class _DiagnosedEvent(msgspec.Struct):
     message: _DiagnosedMessage
 
 
+class _Error(msgspec.Struct):
+    type: str = ""
+
+
+class _ErrorEvent(msgspec.Struct):
+    type: str
+    error: _Error
+
+
 _decode_message: Final = msgspec.json.Decoder(_Message).decode
 _decode_event: Final = msgspec.json.Decoder(_Event).decode
+_decode_error: Final = msgspec.json.Decoder(_ErrorEvent).decode
 
 
 def _usage(wire: _WireUsage) -> Usage:
@@ -130,6 +145,7 @@ class SseUsageParser:
         self._skipping = False
         self._wire: _WireUsage | None = None
         self._start = b""
+        self._last = b""
 
     @property
     def usage(self) -> Usage | None:
@@ -144,6 +160,18 @@ class SseUsageParser:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return ""
 
+    @property
+    def failure(self) -> str:
+        """The type of the error with which the stream ended after all; empty where it has none."""
+        line = self._last.rstrip().rpartition(b"\n")[2]
+        if not line.startswith(b"data:") or _ERROR not in line:
+            return ""
+        try:
+            event = _decode_error(line[5:])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return ""
+        return (event.error.type or "api_error") if event.type == "error" else ""
+
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream; never raises."""
         if b"\r" in chunk:
@@ -152,9 +180,13 @@ class SseUsageParser:
         if whole and (self._line or self._skipping):
             start = chunk.index(b"\n")
             self._append(chunk[:start])
-            self._take(bytes(self._line))
+            line = bytes(self._line)
+            self._take(line)
+            self._last = line[-_LAST:] or self._last
             self._line.clear()
             self._skipping = False
+        if whole - start > _BLANKS:
+            self._last = chunk if len(chunk) <= _LAST else chunk[-_LAST:]
         # Deltas of text are nearly all lines; only those that can carry usage are looked at.
         at = chunk.find(_USAGE, start, whole)
         while at >= 0:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, WithJsonSchema
 
 from headwater.contract.content import MARKER_BUDGET, MARKER_KEY, TTL
+from headwater.contract.placing import Role, Strategy
 from headwater.contract.route import Enforcement
 from headwater.resources.rollout import Rollout
 from headwater.resources.schema import (
@@ -266,7 +267,28 @@ TenantPattern = Annotated[
 """What names a tenant. The API server's own expressions are RE2's, too."""
 
 
-class PromptPrefixSpec(Model):
+class InjectionPoint(Model):
+    """A place for a cache marker: the last block of a message, or a block of the team's own system
+    text."""  # noqa: D205, D209 - the text of the CRD
+
+    role: Role | None = None
+    """Counts only the messages of this role; with `system`, the team's own system blocks. Without
+    it, all messages count."""
+    index: Annotated[int, Field(ge=-100_000, le=99_999)] = -1
+    """Which of them: 0 is the first, -1 the last. Where there is none, no marker is placed."""
+
+
+class PromptPrefixSpec(
+    Model,
+    json_schema_extra=rules(
+        rule(
+            "self.breakpointStrategy == 'B' || !has(self.injectionPoints)"
+            " || size(self.injectionPoints) == 0",
+            "breakpointStrategy A and C place the markers themselves: remove injectionPoints, or"
+            " take strategy B and list every place",
+        )
+    ),
+):
     """What the owner declares. Headwater never writes it."""
 
     owner: Owner
@@ -292,6 +314,16 @@ class PromptPrefixSpec(Model):
     enforcement: Enforcement = "Enforce"
     """`Enforce` refuses a request that would break the shared prefix; `Observe` passes it on
     untouched and counts it."""
+    breakpoint_strategy: Strategy = "B"
+    """Where sidecars place cache markers in the consumers' own part, besides the contract's
+    two: `B` nowhere, for single questions; `A` on the last message, for conversations; `C` also on
+    the team's own system text, for agents. Never more than the provider's 4 with the consumer's
+    own, and of 5m."""
+    injection_points: Annotated[
+        tuple[InjectionPoint, ...], Field(max_length=3, json_schema_extra=ATOMIC)
+    ] = ()
+    """Instead of a strategy: the places for markers in the consumers' own part, while there is
+    room, first those in messages."""
     rollout: Annotated[Rollout, Field(default_factory=Rollout)]
     """How a new version replaces the stable one."""
     tenant_pattern: Annotated[

@@ -2,8 +2,8 @@
 
 Every file is verified against its name before anything of it is used, and again whenever
 something on disk changes. What does not verify is never served: the last bundle that did stays
-in use, and the reason is kept for people. Polling is cheap (one directory listing), knows no
-clock, and works on every file system, which inotify does not.
+in use, and the reason is kept for people. Polling is cheap (one directory listing) and works on
+every file system; where the system tells of a swap, `watching` has it looked at in between.
 """
 
 import logging
@@ -40,6 +40,7 @@ class BundleFollower:
     """The last bundle of a directory that verified.
 
     Attributes:
+        directory: where it is, or will be.
         served: None until a bundle verified.
         problem: why what is on disk now is not what is served; None where it is.
         refusals: how often something on disk was refused.
@@ -47,7 +48,7 @@ class BundleFollower:
 
     def __init__(self, directory: Path) -> None:
         """Follow `directory`, which need not exist yet; nothing is read before `poll`."""
-        self._directory = directory
+        self.directory = directory
         self._judged: _State | None = None
         self._confirmed = False
         self.served: Served | None = None
@@ -71,7 +72,7 @@ class BundleFollower:
             self._refuse(str(error))
         except OSError as error:
             self._judged = None
-            self._refuse(f"{self._directory} cannot be read: {error.strerror or error}.")
+            self._refuse(f"{self.directory} cannot be read: {error.strerror or error}.")
         return True
 
     def _settled(self) -> tuple[_State, dict[str, bytes] | None]:
@@ -80,7 +81,7 @@ class BundleFollower:
         A directory that changes under the reader is read again: the kubelet swaps the files and
         then removes the old ones.
         """
-        problem: Exception = BundleError(f"{self._directory} changes while it is read.")
+        problem: Exception = BundleError(f"{self.directory} changes while it is read.")
         for _ in range(_ATTEMPTS):
             try:
                 before = self._state()
@@ -95,7 +96,7 @@ class BundleFollower:
 
     def _state(self) -> _State:
         """What changes whenever a file's bytes do: link target, names, times, sizes, inodes."""
-        link = self._directory / _DATA_LINK
+        link = self.directory / _DATA_LINK
         target = str(link.readlink()) if link.is_symlink() else ""
         stats = ((path.name, path.stat()) for path in self._files())
         return (
@@ -109,8 +110,8 @@ class BundleFollower:
     def _files(self) -> list[Path]:
         # Through the link's target, once: a swap while reading then shows as a missing file or
         # as another state, never as a mixture.
-        link = self._directory / _DATA_LINK
-        where = self._directory / link.readlink() if link.is_symlink() else self._directory
+        link = self.directory / _DATA_LINK
+        where = self.directory / link.readlink() if link.is_symlink() else self.directory
         return [path for path in where.iterdir() if path.name.endswith((".json", ".json.gz"))]
 
     def _read(self) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ import posixpath
 import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -16,10 +16,16 @@ import msgspec
 from headwater.contract.reasons import RefusalError
 from headwater.sidecar.exchange import Exchange, Exchanges, UnservedError, headers_of
 from headwater.sidecar.relay.plan import Collect, Decision, Ending, Head, Reply, Send
+from headwater.sidecar.wishes import WishError, Wishes
+
+if TYPE_CHECKING:  # an extra
+    from headwater.sidecar.tracing import Tracing
 
 MESSAGES: Final = "/v1/messages"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 BATCHES: Final = "/v1/messages/batches"
+WARM: Final = "/headwater/warm"
+"""The sidecar's own: a wish to warm the lane of a request that will follow."""
 PREFIX_PATH: Final = "/p/"
 """Stands with a prefix's name before a path of the provider's, as in a base URL."""
 PREFIX_HEADER: Final = "x-headwater-prefix"
@@ -40,6 +46,8 @@ _KINDS: Final[Mapping[int, str]] = {
 }
 """The provider's names for errors; the others are `invalid_request_error`."""
 _SERVER_ERROR: Final = 500
+_WISH_LIMIT: Final = 4 << 10
+"""Bytes of a wish to warm."""
 _BATCH_LIMIT: Final = 256 << 20
 """Bytes of a batch: what the provider takes."""
 
@@ -111,12 +119,21 @@ class Health:
 class Desk:
     """Decides what happens to a request of the application's."""
 
-    def __init__(self, exchanges: Sequence[Exchanges], health: Health) -> None:
+    def __init__(
+        self,
+        exchanges: Sequence[Exchanges],
+        health: Health,
+        wishes: Wishes,
+        tracing: "Tracing | None" = None,
+    ) -> None:
         """Of `exchanges`, the first are for requests that choose no prefix."""
+        self._tracing = tracing
         self._exchanges = exchanges
         self._health = health
         self._collect = Collect(self._decide)
         self._collect_batch = Collect(self._decide, _BATCH_LIMIT)
+        self._collect_wish = Collect(self._wished, _WISH_LIMIT)
+        self._wishes = wishes
 
     def arrived(self, head: Head) -> Decision | Collect:
         """Put it on the contract, or pass it untouched."""
@@ -128,7 +145,11 @@ class Desk:
                 return probe
             head.note = route = _route(head)
         if not route.spliced:
-            return Send(route.target)
+            if route.path != WARM:
+                return Send(route.target)
+            if head.method != b"POST":
+                return _error(405, f"{WARM} takes a POST.", {"allow": "POST"})
+            return self._collect_wish
         return self._collect_batch if route.path == BATCHES else self._collect
 
     def fault(self, status: int, message: str) -> Reply:
@@ -143,17 +164,24 @@ class Desk:
             exchange = self._chosen(route).open(
                 route.headers, body, counted=route.path == MESSAGES, batch=route.path == BATCHES
             )
-        except UnknownPrefixError as error:
-            return _error(404, str(error), {"x-should-retry": "false"})
-        except RefusalError as error:
-            return _error(400, str(error), {"x-should-retry": "false", **headers_of(error)})
-        except UnservedError as error:
-            # A bundle may be on its way, so a retry is not in vain.
-            message = f"no verified bundle, so nothing is sent: {error}"
-            return _error(503, message, {"retry-after": "1"})
+        except (UnknownPrefixError, RefusalError, UnservedError) as error:
+            return _refused(error)
         if exchange.enter_now():
-            return _sent(route, exchange)
+            return self._sent(route, exchange)
         return self._enter(route, exchange)
+
+    def _wished(self, head: Head, body: bytes | bytearray) -> Decision:
+        route = head.note
+        assert isinstance(route, _Route)  # noqa: S101 - from `arrived`
+        try:
+            verdict, form = self._wishes.take(self._chosen(route), head, route.headers, body)
+        except (UnknownPrefixError, RefusalError, UnservedError) as error:
+            return _refused(error)
+        except WishError as error:
+            return _error(400, str(error), {"x-should-retry": "false"})
+        told = {"verdict": verdict, "model": form.lane.model, "version": form.revision.version}
+        kind = (b"content-type", b"application/json")
+        return Reply(202, (kind,), msgspec.json.encode(told) + b"\n")
 
     async def _enter(self, route: _Route, exchange: Exchange) -> Send:
         try:
@@ -161,7 +189,16 @@ class Desk:
         except BaseException:
             exchange.end(Ending.ABORTED)
             raise
-        return _sent(route, exchange)
+        return self._sent(route, exchange)
+
+    def _sent(self, route: _Route, exchange: Exchange) -> Send:
+        parts, exchange.parts = exchange.parts, ()
+        # The relay lets go of them when the answer begins, and an answer may take an hour.
+        watcher = _Watch(exchange)
+        if self._tracing is None or not exchange.counted:
+            return Send(route.target, parts, _CHANGED, watcher)
+        fields, traced = self._tracing.begin(route.headers, exchange, watcher)
+        return Send(route.target, parts, (*_CHANGED, *fields), traced)
 
     def _chosen(self, route: _Route) -> Exchanges:
         """The prefix that the path names, else the header, else the first one.
@@ -211,10 +248,14 @@ def _route(head: Head) -> _Route:
     return _Route(target, prefix, headers, plain, spliced=spliced)
 
 
-def _sent(route: _Route, exchange: Exchange) -> Send:
-    parts, exchange.parts = exchange.parts, ()
-    # The relay lets go of them when the answer begins, and an answer may take an hour.
-    return Send(route.target, parts, _CHANGED, _Watch(exchange))
+def _refused(error: UnknownPrefixError | RefusalError | UnservedError) -> Reply:
+    if isinstance(error, UnservedError):
+        # A bundle may be on its way, so a retry is not in vain.
+        message = f"no verified bundle, so nothing is sent: {error}"
+        return _error(503, message, {"retry-after": "1"})
+    headers = headers_of(error) if isinstance(error, RefusalError) else {}
+    status = 400 if isinstance(error, RefusalError) else 404
+    return _error(status, str(error), {"x-should-retry": "false", **headers})
 
 
 def _text(status: int, text: str) -> Reply:

@@ -7,7 +7,9 @@ answer as a status and chunks, so that whatever speaks HTTP can be put round it.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+import msgspec
 
 from headwater.contract.assembly import TTL_SECONDS, Frame, Request, frame, splice
 from headwater.contract.batch import splice_batch
@@ -25,6 +27,9 @@ from headwater.sidecar.relay.plan import Ending
 _log: Final = logging.getLogger(__name__)
 
 SESSION_HEADER: Final = "x-headwater-session"
+ASK_HEADER: Final = "x-headwater-conversation"
+"""With any value, the answer says whether the request extended the conversation's one before."""
+TOLD_HEADER: Final = "headwater-conversation"
 
 _JSON_LIMIT: Final = 32 << 20
 """Bytes of a JSON answer kept for its usage; a longer one is passed on and not counted."""
@@ -36,6 +41,16 @@ _OF_LANE: Final = ("x-api-key", "authorization", "anthropic-workspace-id", "anth
 """Headers from which a lane follows."""
 _OUR_FAULT: Final = frozenset({400, 413})
 """Client errors that a contract can cause: its own content, its own size."""
+_CALLERS_FAULT: Final = frozenset(
+    {
+        "authentication_error",
+        "billing_error",
+        "not_found_error",
+        "permission_error",
+        "rate_limit_error",
+    }
+)
+"""The provider's names for the others, in a stream that it ends with an error."""
 
 
 class UnservedError(Exception):
@@ -57,15 +72,16 @@ class Exchanges:
         lanes: Lanes,
         metrics: Metrics,
         clock: Callable[[], float],
+        pins: Pins | None = None,
     ) -> None:
         """`clock` gives seconds that never go back."""
         self.bundles = bundles
         self.lanes = lanes
         self.metrics = metrics
         self.clock = clock
-        self.pins = Pins()
+        self.pins = metrics.pins = pins or Pins()
         self._formed: Served | None = None
-        self._forms: dict[object, _Form] = {}
+        self._forms: dict[object, Form] = {}
 
     def open(
         self,
@@ -110,6 +126,29 @@ class Exchanges:
             exchange.headers = headers_of(error)
             return exchange
 
+    def made(self, headers: Mapping[str, str], fields: Mapping[str, object]) -> "Made":
+        """A request of the sidecar's own, on the revision of its session, else on the stable one.
+
+        It moves no conversation, and is not counted. Without a model it is for the first one.
+
+        Raises:
+            UnservedError: no bundle verified; nothing may be sent.
+            RefusalError: the prefix is not published for this model.
+        """
+        served = self.bundles.served
+        if served is None:
+            raise UnservedError(self.bundles.problem or "no bundle was read yet.")
+        route = served.route
+        request = Request.read(msgspec.json.encode({"model": route.models[0], **fields}))
+        session = headers.get(SESSION_HEADER)
+        revision = route.stable
+        if session:
+            conversation, ttl = request.conversation(session), TTL_SECONDS[route.ttl]
+            revision = self.pins.choose(route, conversation, ttl=ttl, now=self.clock())
+        form = self._form(served, revision, request, headers)
+        parts = splice(request, served.contracts[revision.digest], route.models).parts
+        return Made(route, form, parts)
+
     def _batch(
         self,
         served: Served,
@@ -126,7 +165,8 @@ class Exchanges:
             ttl = TTL_SECONDS[route.ttl]
             revision = self.pins.choose(route, conversation, ttl=ttl, now=arrived)
             revisions.add(revision)
-            return splice(request, served.contracts[revision.digest], route.models).parts
+            contract = served.contracts[revision.digest]
+            return splice(request, contract, route.models, route.placing).parts
 
         parts = splice_batch(body, spliced)
         exchange = Exchange(self, route, parts, "", arrived=arrived, counted=False)
@@ -175,12 +215,27 @@ class Exchanges:
         exchange.own_markers = spliced.own_markers
         if counted:
             exchange.before = self.pins.left(conversation, form.lane)
+            if session or ASK_HEADER in headers:
+                self._follow(exchange, request, conversation if session else "", headers)
         form.series.overhead.add(self.clock() - arrived)
         return exchange
 
+    def _follow(
+        self, exchange: "Exchange", request: Request, conversation: str, headers: Mapping[str, str]
+    ) -> None:
+        """Count and tell whether a session goes on as it was; of no others it can be said."""
+        told = "unnamed"
+        if conversation:
+            began, broken = self.pins.followed(conversation, request)
+            if broken is not None:
+                self.metrics.of(exchange.revision, exchange.model).broke(broken)
+            told = broken or ("extended" if began else "began")
+        if ASK_HEADER in headers:
+            exchange.headers = {**exchange.headers, TOLD_HEADER: told}
+
     def _form(
         self, served: Served, revision: Revision, request: Request, headers: Mapping[str, str]
-    ) -> "_Form":
+    ) -> "Form":
         """What a program's requests have in common, made once for all of them.
 
         Raises:
@@ -195,7 +250,7 @@ class Exchanges:
         found = self._forms.get(key)
         if found is None:
             contract = served.contracts[revision.digest]
-            framed = frame(request, contract, served.route.models)
+            framed = frame(request, contract, served.route.models, served.route.placing)
             lane = Lane.of(
                 request,
                 revision.digest,
@@ -203,7 +258,7 @@ class Exchanges:
                 workspace=_fingerprint(headers.get("anthropic-workspace-id", "")),
                 betas=(headers.get("anthropic-beta", ""),),
             )
-            found = _Form(
+            found = Form(
                 revision,
                 framed,
                 lane,
@@ -220,7 +275,7 @@ class Exchanges:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class Form:
     """What follows from all of a request but its messages, on one revision."""
 
     revision: Revision
@@ -233,13 +288,21 @@ class _Form:
     series: Series
 
 
+class Made(NamedTuple):
+    """A request of the sidecar's own."""
+
+    route: Route
+    form: Form
+    parts: Sequence[bytes | memoryview]
+
+
 class Exchange:
     """One request: `enter`, send `parts`, `began`, `chunk`…, `end`."""
 
     __slots__ = (
         "_answer", "_arrived", "_clock", "_counted", "_form", "_lanes", "_route", "_series",
-        "_size", "_status", "_stream", "_turn", "before", "headers", "model", "own_markers",
-        "parts",
+        "_size", "_status", "_stream", "_turn", "before", "headers", "model", "outcome",
+        "own_markers", "parts", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -251,7 +314,7 @@ class Exchange:
         *,
         arrived: float,
         counted: bool,
-        form: _Form | None = None,
+        form: Form | None = None,
     ) -> None:
         """Made by `Exchanges.open` alone; without a form it is off the contract, or a batch."""
         self._clock = exchanges.clock
@@ -273,6 +336,20 @@ class Exchange:
         self.own_markers = 0
         self.before: Lane | None = None
         """The lane of the conversation's request before this one."""
+        self.usage: Usage | None = None
+        """What it used, at its end, as far as that was told."""
+        self.outcome: Outcome | None = None
+        """How it ended, where it is counted."""
+
+    @property
+    def prefix(self) -> str:
+        """Of its route: namespace and name."""
+        return f"{self._route.namespace}/{self._route.prefix}"
+
+    @property
+    def counted(self) -> bool:
+        """Whether its answer has a usage."""
+        return self._counted
 
     @property
     def revision(self) -> Revision | None:
@@ -337,6 +414,7 @@ class Exchange:
         if usage is not None:
             self._series.used(self.model, usage)
         outcome = self._outcome(ending, usage)
+        self.usage, self.outcome = usage, outcome
         eligible = self._turn is not None and self._turn.eligible
         self._series.ended(outcome, eligible=eligible)
         if outcome is Outcome.ERROR:
@@ -345,10 +423,14 @@ class Exchange:
             )
 
     def _outcome(self, ending: Ending, usage: Usage | None) -> Outcome:
-        if ending is Ending.ABORTED:
+        failure = self._stream.failure if self._stream else ""
+        # Whoever reads of an error leaves, which makes it no less of one.
+        if ending is Ending.ABORTED and not failure:
             return Outcome.ABORTED
         if self._form is None:
             return Outcome.OFF_CONTRACT
+        if failure:
+            return Outcome.REJECTED if failure in _CALLERS_FAULT else Outcome.ERROR
         if ending is Ending.CUT or self._status is None:
             return Outcome.ERROR
         if self._status >= 500 or self._status in _OUR_FAULT:  # noqa: PLR2004 - HTTP

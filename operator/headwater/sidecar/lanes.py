@@ -50,6 +50,11 @@ class Turn:
         self._state = state
         self._leads: asyncio.Future[None] | None = None
 
+    @property
+    def led(self) -> bool:
+        """Whether another request is writing the lane now."""
+        return self._state.leader is not None
+
     def lead(self) -> None:
         """Go ahead while others wait."""
         self._leads = self._state.leader = asyncio.get_running_loop().create_future()

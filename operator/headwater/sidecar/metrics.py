@@ -23,7 +23,11 @@ from prometheus_client import (
     Metric,
     ProcessCollector,
 )
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from headwater.contract.reasons import Reason
@@ -32,8 +36,11 @@ from headwater.providers.cost import cost_at
 from headwater.providers.models import Prices, lookup
 from headwater.providers.usage import Usage
 from headwater.sidecar.bundles import BundleFollower, Served
+from headwater.sidecar.continuity import Break
 from headwater.sidecar.lanes import Lanes
 from headwater.sidecar.misses import MissReason
+from headwater.sidecar.pinning import Pins
+from headwater.sidecar.trigger import Verdict
 from headwater.sidecar.violations import Violations
 
 OTHER_MODEL: Final = "other"
@@ -96,14 +103,16 @@ class Metrics:
         """`clock` is that of `lanes`; `wall_clock` gives Unix seconds, for a timestamp."""
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # its lack
         self._identity: tuple[str, ...] = astuple(identity)
-        self._bundles = bundles
+        self.bundles = bundles
+        self.pins: Pins | None = None
+        """Set by whoever keeps the conversations."""
         self._served: Served | None = None
         self._series: dict[tuple[object, ...], Series] = {}
         self.violations = Violations()
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._state = _State(self._identity, lanes, clock, wall_clock)
-        self._state.served.append((bundles, self.violations))
+        self._state.prefixes.append(self)
         registry.register(self._state)
         self.requests = Counter(
             "headwater_requests_total",
@@ -132,6 +141,18 @@ class Metrics:
             (*_LABELS, "reason"),
             registry=registry,
         )
+        self.breaks = Counter(
+            "headwater_conversation_breaks_total",
+            "Requests of named sessions that did not extend the one before, by how",
+            (*_LABELS, "reason"),
+            registry=registry,
+        )
+        self.wishes = Counter(
+            "headwater_warm_wishes_total",
+            "Wishes of the application to warm a lane, by what became of them",
+            (*_LABELS, "verdict"),
+            registry=registry,
+        )
         self.cost = Counter(
             "headwater_cost_usd_total",
             "List price of what was used, where the model's price is known",
@@ -148,10 +169,10 @@ class Metrics:
     def also(self, bundles: BundleFollower) -> Self:
         """The same registry for another prefix of this sidecar."""
         other = copy.copy(self)
-        other._bundles = bundles  # noqa: SLF001 - its own
-        other._served, other._series = None, {}  # noqa: SLF001 - as above
+        other.bundles, other.pins = bundles, None
+        other._served, other._series = None, {}  # noqa: SLF001 - its own
         other.violations = Violations()
-        self._state.served.append((bundles, other.violations))
+        self._state.prefixes.append(other)
         return other
 
     def families(self) -> Iterator[Metric]:
@@ -166,7 +187,7 @@ class Metrics:
 
     def of(self, revision: Revision | None, model: str) -> "Series":
         """Where requests of a model are counted; `revision` is None where none was sent."""
-        served = self._bundles.served
+        served = self.bundles.served
         if served is not self._served:
             self._served = served
             self._series.clear()
@@ -196,11 +217,13 @@ class Series:
     """
 
     __slots__ = (
+        "_broken",
         "_children",
         "_ended",
         "_missed",
         "_used",
         "_violated",
+        "_wished",
         "first_byte",
         "labels",
         "overhead",
@@ -214,6 +237,8 @@ class Series:
         self._used: dict[int, tuple[Prices | None, list[int]]] = {}
         self._violated: dict[Reason, int] = {}
         self._missed: dict[MissReason, int] = {}
+        self._broken: dict[Break, int] = {}
+        self._wished: dict[Verdict, int] = {}
         self.first_byte = _Times(_FIRST_BYTE_BUCKETS)
         self.overhead = _Times(_OVERHEAD_BUCKETS)
 
@@ -229,6 +254,14 @@ class Series:
     def missed(self, reason: MissReason) -> None:
         """Count a miss."""
         self._missed[reason] = self._missed.get(reason, 0) + 1
+
+    def broke(self, reason: Break) -> None:
+        """Count a request that did not extend the one before it."""
+        self._broken[reason] = self._broken.get(reason, 0) + 1
+
+    def wished(self, verdict: Verdict) -> None:
+        """Count a wish to warm the lane."""
+        self._wished[verdict] = self._wished.get(verdict, 0) + 1
 
     def used(self, model: str, usage: Usage) -> None:
         """Count what an answer used."""
@@ -256,6 +289,12 @@ class Series:
         missed, self._missed = self._missed, {}
         for miss, count in missed.items():
             self._child(metrics.misses, miss.value).inc(count)
+        broken, self._broken = self._broken, {}
+        for broke, count in broken.items():
+            self._child(metrics.breaks, broke.value).inc(count)
+        wished, self._wished = self._wished, {}
+        for verdict, count in wished.items():
+            self._child(metrics.wishes, verdict).inc(count)
         used, self._used = self._used, {}
         for prices, tokens in used.values():
             for kind, count in zip(_KINDS, tokens, strict=False):
@@ -309,7 +348,7 @@ class _State(Collector):
         wall_clock: Callable[[], float],
     ) -> None:
         self._identity = identity
-        self.served: list[tuple[BundleFollower, Violations]] = []
+        self.prefixes: list[Metrics] = []
         self.series: dict[tuple[str, ...], Series] = {}
         self._lanes = lanes
         self._clock = clock
@@ -327,15 +366,19 @@ class _State(Collector):
         info: dict[tuple[str, ...], float] = {}
         used: dict[tuple[str, ...], float] = {}
         broken: dict[tuple[str, ...], float] = {}
+        forgotten: dict[tuple[str, ...], float] = {}
         offset = self._wall_clock() - self._clock()
-        for bundles, violations in self.served:
+        for prefix in self.prefixes:
+            bundles = prefix.bundles
             route = bundles.served.route if bundles.served else None
             labels = (*self._identity, route.prefix if route else "")
             # Bundles that never verified have no name, and are one series together.
             verified[labels] = min(verified.get(labels, 1.0), 0.0 if bundles.problem else 1.0)
             refusals[labels] = refusals.get(labels, 0.0) + bundles.refusals
-            for reason, place, at in violations.latest():
+            for reason, place, at in prefix.violations.latest():
                 broken[*labels, reason.value, place] = at + offset
+            if prefix.pins is not None:
+                forgotten[labels] = forgotten.get(labels, 0.0) + prefix.pins.forgotten
             if route is not None:
                 epoch[labels] = route.epoch
                 for role, revision in _roles(route):
@@ -370,6 +413,14 @@ class _State(Collector):
             (*named, "reason", "at"),
             broken,
         )
+        given_up = CounterMetricFamily(
+            "headwater_conversations_forgotten",
+            "Conversations given up for others while their cache could still be warm",
+            labels=named,
+        )
+        for labels, count in forgotten.items():
+            given_up.add_metric(labels, count)
+        yield given_up
         yield _gauge(
             "headwater_lane_last_used_timestamp_seconds",
             "Start of the last request that kept a lane warm; credential is a fingerprint",

@@ -6,17 +6,21 @@ promotion lets them stay on the former revision for as long as that is retained.
 without a clock.
 """
 
+import functools
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from headwater.contract.assembly import Request
 from headwater.contract.digest import Digest
 from headwater.contract.lane import Lane, Settings
 from headwater.contract.route import Revision, Route, pick
+from headwater.sidecar.continuity import Break, Said, followed
 
 CAPACITY: Final = 20_000
-"""Conversations remembered, the least recently used forgotten first: some 5 MB."""
+"""Conversations remembered, the least recently used forgotten first: some 5 MB, and 10
+where all of them are named sessions."""
 
 
 @dataclass(slots=True)
@@ -25,15 +29,21 @@ class _Pin:
     used: float
     settings: Settings | None = None
     lane: Lane | None = None
+    said: Said | None = None
 
 
 class Pins:
-    """Which revision each conversation is on, and with which settings it began."""
+    """Which revision each conversation is on, and with which settings it began.
+
+    Attributes:
+        forgotten: how many were given up for others while their cache could still be warm.
+    """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         """Start with no pin."""
         self._capacity = capacity
         self._pins: OrderedDict[bytes, _Pin] = OrderedDict()
+        self.forgotten = 0
 
     def __len__(self) -> int:
         return len(self._pins)
@@ -45,14 +55,15 @@ class Pins:
         held = None
         if pin is None:
             if len(self._pins) == self._capacity:
-                self._pins.popitem(last=False)
+                _, oldest = self._pins.popitem(last=False)
+                self.forgotten += now - oldest.used <= ttl
             pin = self._pins[key] = _Pin(route.stable.digest, now)
         else:
             self._pins.move_to_end(key)
             if now - pin.used <= ttl:
                 held = _held(route, pin.digest)
             else:
-                pin.settings = pin.lane = None
+                pin.settings = pin.lane = pin.said = None
         revision = held or pick(route, conversation)
         pin.digest, pin.used = revision.digest, now
         return revision
@@ -70,7 +81,18 @@ class Pins:
         before, pin.lane = pin.lane, lane
         return before
 
+    def followed(self, conversation: str, request: Request) -> tuple[bool, Break | None]:
+        """Whether a conversation, chosen for just now, goes on, and how it fails to extend itself.
 
+        The first is False where nothing of a request before this one is known.
+        """
+        pin = self._pins[_key(conversation)]
+        before = pin.said
+        pin.said, broken = followed(before, request)
+        return before is not None, broken
+
+
+@functools.lru_cache(maxsize=1)  # one request asks several times
 def _key(conversation: str) -> bytes:
     """Hashed: keys come from requests, may be long and may name people."""
     return hashlib.blake2b(conversation.encode(), digest_size=16).digest()

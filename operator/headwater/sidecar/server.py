@@ -11,7 +11,8 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from headwater.sidecar.bundles import BundleFollower
 from headwater.sidecar.desk import Desk, Health
@@ -20,6 +21,11 @@ from headwater.sidecar.lanes import Lanes
 from headwater.sidecar.metrics import Identity, Metrics
 from headwater.sidecar.relay.origin import Origin
 from headwater.sidecar.relay.server import Relay
+from headwater.sidecar.watching import renames
+from headwater.sidecar.wishes import Wishes
+
+if TYPE_CHECKING:  # an extra
+    from headwater.sidecar.tracing import Tracing
 
 _log: Final = logging.getLogger(__name__)
 
@@ -46,10 +52,12 @@ class Sidecar:
         clock: Callable[[], float],
         lanes: Lanes | None = None,
         others: Sequence[BundleFollower] = (),
+        tracing: "Tracing | None" = None,
     ) -> None:
         """`bundles` is for requests that choose no prefix, `others` are those of further ones.
 
-        `upstream` is a base URL; `clock` gives seconds that never go back.
+        `upstream` is a base URL; `clock` gives seconds that never go back. Without `tracing` there
+        are no spans.
 
         Raises:
             OriginError: the upstream, or a proxy that the environment names, cannot be used.
@@ -62,6 +70,8 @@ class Sidecar:
             *(Exchanges(other, lanes, self.metrics.also(other), clock) for other in others),
         )
         self._origin = Origin(upstream)
+        self._clock = clock
+        self._tracing = tracing
 
     @contextlib.asynccontextmanager
     async def listening(
@@ -75,10 +85,12 @@ class Sidecar:
         for bundles in self._bundles:
             bundles.poll()
         health = Health(self._exchanges)
+        wishes = Wishes(self._origin, self._clock)
+        desk = Desk(self._exchanges, health, wishes, self._tracing)
         host = metrics_address[0]
         async with (
             _listening(Relay(health), host, metrics_address[1]) as metrics_port,
-            _listening(Relay(Desk(self._exchanges, health), self._origin), "127.0.0.1", port) as at,
+            _listening(Relay(desk, self._origin), "127.0.0.1", port) as at,
         ):
             following = asyncio.create_task(self._follow(poll_seconds))
             try:
@@ -86,16 +98,26 @@ class Sidecar:
                 yield Listeners(f"http://127.0.0.1:{at}", f"http://{shown}:{metrics_port}")
             finally:
                 following.cancel()
+                wishes.close()
 
     async def _follow(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
-            for bundles in self._bundles:
-                try:
-                    bundles.poll()
-                except Exception:  # noqa: BLE001 - logged, and the loop must live
-                    # Whatever it is, the last good bundle stays, and the next poll may see better.
-                    _log.exception("the bundle could not be followed")
+            self.look()
+
+    @property
+    def directories(self) -> list[Path]:
+        """Where the bundles are."""
+        return [bundles.directory for bundles in self._bundles]
+
+    def look(self) -> None:
+        """See whether a bundle changed."""
+        for bundles in self._bundles:
+            try:
+                bundles.poll()
+            except Exception:  # noqa: BLE001 - logged, and the process must live
+                # Whatever it is, the last good bundle stays, and the next look may see better.
+                _log.exception("the bundle could not be followed")
 
 
 @contextlib.asynccontextmanager
@@ -127,7 +149,8 @@ async def run(
         # What is there now stays, so it need not be looked at whenever garbage is sought.
         gc.collect()
         gc.freeze()
-        announce(f"listening on {listeners.url}")
-        announce(f"metrics on {listeners.metrics_url}")
-        await stop.wait()
+        with renames(sidecar.directories, sidecar.look):
+            announce(f"listening on {listeners.url}")
+            announce(f"metrics on {listeners.metrics_url}")
+            await stop.wait()
         _log.info("stopping, requests in flight are finished first")

@@ -31,6 +31,8 @@ LEFT: Final = "claude-opus-4-6"
 """Streams that the client leaves."""
 HALF: Final = "claude-opus-4-5"
 """JSON answers that are cut before their usage."""
+BATCHED: Final = "claude-sonnet-4-5"
+"""Batches, whose tokens are told only with their results: no sidecar counts them."""
 KINDS: Final = ("uncached", "cache_read", "cache_write_5m", "cache_write_1h")
 AT_ONCE: Final = 16
 _PATIENCE: Final = 0.3
@@ -46,7 +48,7 @@ def declared() -> Bundle:
     route = replace(
         bundles.make().route,
         stable=Revision("v1", Digest.of(data)),
-        models=(WHOLE, ALSO_WHOLE, CUT, LEFT, HALF),
+        models=(WHOLE, ALSO_WHOLE, CUT, LEFT, HALF, BATCHED),
         ttl="1h",
     )
     return Bundle(route, {Digest.of(data): data})
@@ -129,7 +131,7 @@ async def _leaves_before(traffic: Traffic, number: int) -> None:
 
 
 async def _batch(traffic: Traffic, number: int) -> None:
-    params = {"model": WHOLE, "max_tokens": 5, "messages": _asks(number)}
+    params = {"model": BATCHED, "max_tokens": 5, "messages": _asks(number)}
     body = {"requests": [{"custom_id": str(each), "params": params} for each in range(3)]}
     async with traffic.client.post(f"{traffic.url}/v1/messages/batches", json=body) as answer:
         await answer.read()
@@ -159,7 +161,7 @@ ACTS: Final[Mapping[str, tuple[int, Act]]] = {
 """How often each is drawn, and what it does."""
 
 OUTCOMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "error": ("overloaded", "bad", "away", "cut stream", "half"),
+    "error": ("overloaded", "bad", "away", "cut stream", "error in a stream", "half"),
     "rejected": ("rejected",),
     "refused": ("refused",),
 }

@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from headwater.contract.reasons import Reason
+from headwater.sidecar.continuity import Break
 from headwater.sidecar.lanes import CAPACITY
 from headwater.sidecar.metrics import Outcome
 from headwater.sidecar.misses import MissReason
@@ -23,6 +24,7 @@ WORST: Final = {
     "headwater_requests": 2 * len(Outcome) * 2,
     "headwater_input_tokens": 2 * 4,
     "headwater_misses": 2 * len(MissReason),
+    "headwater_conversation_breaks": 2 * len(Break),
     "headwater_output_tokens": 2,
     "headwater_contract_violations": 2 * len(Reason),
     "headwater_cost_usd": 2,

@@ -15,6 +15,7 @@ from headwater.contract.bundle import Bundle
 from headwater.contract.content import canonical_bytes, content
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError, BundleTooLargeError
+from headwater.contract.placing import Placing, Point
 from headwater.contract.route import Revision, Route, WarmLane, Weight, salt_for
 
 
@@ -85,6 +86,13 @@ routes = st.builds(
     models=st.lists(names, max_size=3).map(tuple),
     ttl=st.sampled_from(["5m", "1h"]),
     retained=st.lists(st.builds(Revision, names, retained_digests), max_size=2).map(tuple),
+    placing=st.builds(
+        Placing,
+        st.sampled_from(["A", "B", "C"]),
+        st.lists(
+            st.builds(Point, st.sampled_from([None, "user", "system"]), st.integers()), max_size=2
+        ).map(tuple),
+    ),
 )
 
 
@@ -241,6 +249,8 @@ def changed(field: str, value: Any) -> bytes:
             changed("retained", [{"version": "v1", "digest": Digest.of(contract("a"))}]),
             "is retained, and offered",
         ),
+        (changed("breakpointStrategy", "D"), "breakpointStrategy"),
+        (changed("injectionPoints", [{"role": "user", "block": 2}]), "unknown field `block`"),
     ],
 )
 def test_a_route_that_cannot_be_is_refused(data: bytes, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from headwater.contract.placing import Placing, Point
 from headwater.contract.route import salt_for
 from headwater.controller.routes import in_bundle, route_of
 from headwater.resources import PromptPrefix
@@ -37,3 +38,12 @@ def test_a_first_version_that_has_yet_to_prove_itself() -> None:
     assert route is not None
     assert (route.stable, route.candidate, route.weight) == (V1, None, 0)
     assert route == stable, "so that becoming stable changes no bundle"
+
+
+def test_where_consumers_markers_go() -> None:
+    """As it is declared."""
+    body = prompt_prefix()
+    body["spec"]["injectionPoints"] = [{"role": "user", "index": -2}, {}]
+    route = route_of(PREFIX, PromptPrefix.model_validate(body), serving(V1, epoch=3), [])
+    assert route is not None
+    assert route.placing == Placing(points=(Point("user", -2), Point(None, -1)))

@@ -7,6 +7,7 @@ import click
 
 from headwater.cli.sidecar import command
 from headwater.contract.reasons import Reason
+from headwater.sidecar.continuity import Break
 from headwater.sidecar.metrics import Identity, Outcome
 from headwater.sidecar.misses import MissReason
 
@@ -38,3 +39,8 @@ def test_every_reason_of_a_miss_is_named() -> None:
     """As the metric has them."""
     _, table = DOCS.split("### Misses")
     assert all(f"`{reason}`" in table for reason in MissReason)
+
+
+def test_every_break_of_a_conversation_is_named() -> None:
+    """As the metric and the header have them."""
+    assert all(f"`{reason}`" in DOCS for reason in Break)

@@ -39,8 +39,11 @@ class Bench:
         self.metrics = Metrics(identity, follower, lanes, clock, lambda: self.now + 1e9)
         self.exchanges = Exchanges(follower, lanes, self.metrics, clock)
 
-    def open(self, *, counted: bool = True, session: str = "", **fields: Any) -> Exchange:
+    def open(
+        self, *, counted: bool = True, session: str = "", ask: bool = False, **fields: Any
+    ) -> Exchange:
         headers = HEADERS | ({"x-headwater-session": session} if session else {})
+        headers |= {"x-headwater-conversation": "tell"} if ask else {}
         body = {"model": bundles.MODEL, "messages": [{"role": "user", "content": "x"}], **fields}
         return self.exchanges.open(headers, json.dumps(body).encode(), counted=counted)
 
@@ -188,6 +191,48 @@ async def test_a_stream_is_counted_from_its_events(bench: Bench) -> None:
     assert (kinds["cache_read"], kinds["cache_write_5m"]) == (30, 70)
 
 
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [
+        ("overloaded_error", "error"),
+        ("api_error", "error"),
+        ("invalid_request_error", "error"),
+        ("one_that_is_new", "error"),
+        ("rate_limit_error", "rejected"),
+        ("billing_error", "rejected"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("ending", Ending)
+async def test_a_stream_that_ends_with_an_error_ended_as_that_status_would(
+    bench: Bench, kind: str, outcome: str, size: int, ending: Ending
+) -> None:
+    """Although its status was 200 and its usage says hit; what it used is counted.
+
+    However the connection ends thereafter: SDKs leave when they read of an error.
+    """
+    await answered(bench, usage(0, 100))
+    exchange = bench.open(stream=True)
+    await exchange.enter()
+    exchange.began(200, "text/event-stream")
+    events = [
+        {"type": "message_start", "message": json.loads(usage(100, 0))},
+        {"type": "content_block_delta", "delta": {"text": 'event: error\n{"type":"error"}'}},
+        {"type": "error", "error": {"type": kind, "message": "Over\nloaded"}},
+    ]
+    stream = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events)
+    for at in range(0, len(stream), size):
+        exchange.chunk(stream[at : at + size].encode())
+    exchange.end(ending)
+    assert bench.outcomes() == {("miss", "false"): 1, (outcome, "true"): 1}
+    reads = [
+        value
+        for labels, value in bench.samples("headwater_input_tokens_total")
+        if labels["kind"] == "cache_read"
+    ]
+    assert reads == [100]
+
+
 def test_a_refusal_is_counted_by_reason_and_never_sent(bench: Bench) -> None:
     """The model's label stays bounded, whatever a request names."""
     with pytest.raises(RefusalError):
@@ -275,6 +320,38 @@ def test_a_session_keeps_its_settings(
     bench.open(**fields)
     bench.now += 301
     bench.open(session="s", **fields)
+
+
+@pytest.mark.parametrize(
+    ("session", "second", "told"),
+    [
+        ("s", {}, "extended"),
+        ("s", {"messages": []}, "history_shortened"),
+        ("s", {"system": "Be brief."}, "system_changed"),
+        ("", {"messages": []}, "unnamed"),
+    ],
+)
+def test_a_conversation_that_does_not_extend_itself_is_told(
+    bench: Bench, session: str, second: dict[str, Any], told: str
+) -> None:
+    """In a metric by its kind; in a header of the answer where that was asked for."""
+    first = bench.open(session=session, ask=True)
+    assert first.headers["headwater-conversation"] == ("began" if session else "unnamed")
+    assert bench.open(session=session, ask=True, **second).headers["headwater-conversation"] == told
+    assert "headwater-conversation" not in bench.open(session=session, **second).headers
+    counted = {
+        labels["reason"]: value
+        for labels, value in bench.samples("headwater_conversation_breaks_total")
+    }
+    assert counted == ({told: 1} if told.endswith(("changed", "shortened")) else {})
+
+
+def test_a_conversation_that_was_silent_for_the_ttl_begins_anew(bench: Bench) -> None:
+    """Nothing of it is cached any more."""
+    bench.open(session="s")
+    bench.now += 301
+    answered = bench.open(session="s", ask=True, messages=[])
+    assert answered.headers["headwater-conversation"] == "began"
 
 
 def test_observe_splices_what_keeps_to_the_contract(tmp_path: Path) -> None:

@@ -103,3 +103,13 @@ def test_memory_is_bounded_and_keeps_the_latest() -> None:
         version(pins, BEFORE, conversation, 0)
     assert len(pins) == 2
     assert version(pins, CANARY, ON_V2, 1) == "v1"
+
+
+def test_what_is_forgotten_too_early_is_counted() -> None:
+    """A full table gives up the least recently used; of a cold one nothing is lost."""
+    pins = Pins(capacity=1)
+    version(pins, BEFORE, "a", 0)
+    version(pins, BEFORE, "b", 301)
+    assert pins.forgotten == 0
+    version(pins, BEFORE, "c", 601)
+    assert (pins.forgotten, len(pins)) == (1, 1)
