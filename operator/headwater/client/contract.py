@@ -3,13 +3,12 @@
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from headwater.client.placing import is_marked, mark
 from headwater.client.plain import plain, plain_blocks, plain_messages
-from headwater.client.source import Source
 from headwater.contract.assembly import TTL_SECONDS, Frame, PreparedContract, Request, frame
 from headwater.contract.content import MARKER_KEY, TTL
 from headwater.contract.digest import Digest
@@ -20,6 +19,17 @@ from headwater.sidecar.pinning import Pins
 
 _decode_top: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list: Final = msgspec.json.Decoder(list[Any]).decode
+
+
+class Source(Protocol):
+    """Gives what is served now, at a clock's seconds."""
+
+    def served(self, now: float) -> Served:
+        """The verified contract.
+
+        Raises:
+            HeadwaterError: there is none, or not the one that is asked for.
+        """
 
 
 class Contract:

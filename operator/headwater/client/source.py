@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final
 
+from headwater.client.contract import Contract, Source
 from headwater.contract import bundle
 from headwater.contract.assembly import prepare
 from headwater.contract.content import TTL, canonical_bytes, content, content_of
@@ -15,9 +16,6 @@ from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError, DigestError, PinError
 from headwater.contract.route import Revision, Route, Weight
 from headwater.sidecar.bundles import BundleFollower, Served
-
-if TYPE_CHECKING:
-    from headwater.client.contract import Contract
 
 BUNDLE_VARIABLE: Final = "HEADWATER_BUNDLE"
 MOUNTS: Final = Path("/etc/headwater")
@@ -37,23 +35,12 @@ class AnyModel(tuple[str, ...]):
         return True
 
 
-class Source(Protocol):
-    """Gives what is served now, at a clock's seconds."""
-
-    def served(self, now: float) -> Served:
-        """The verified contract.
-
-        Raises:
-            HeadwaterError: there is none, or not the one that is asked for.
-        """
-
-
 def load(
     name_or_path: str | os.PathLike[str] | None = None,
     *,
     version: str | None = None,
     digest: str | None = None,
-) -> "Contract":
+) -> Contract:
     """A contract, verified to the byte.
 
     `name_or_path` is a prefix's name (`org-core` or `ai-platform/org-core`), whose bundle is in a
@@ -67,8 +54,6 @@ def load(
         PinError: the version or the digest is not there.
         ContentError: the manifest's content cannot be a contract.
     """
-    from headwater.client.contract import Contract  # noqa: PLC0415 - it needs `Source` from here
-
     wanted = None if digest is None else Digest(digest)
     path = _path(name_or_path)
     pin = _Pin(version, wanted)
@@ -87,7 +72,7 @@ def declare(
     tools: Sequence[Mapping[str, Any]] = (),
     ttl: TTL = "5m",
     name: str = "local",
-) -> "Contract":
+) -> Contract:
     """A contract that nobody published: the program's own tools and system text, to the byte.
 
     What begins like this can be published later, with the same digest.
@@ -95,8 +80,6 @@ def declare(
     Raises:
         ContentError: it cannot be a contract.
     """
-    from headwater.client.contract import Contract  # noqa: PLC0415 - as above
-
     texts = [system] if isinstance(system, str) else system
     blocks = [{"text": each} if isinstance(each, str) else each for each in texts]
     canonical = canonical_bytes(content(tools=tools, system=blocks, ttl=ttl))
