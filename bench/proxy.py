@@ -6,6 +6,7 @@ core, over loopback; the sidecar with all that it does in production.
 """
 
 import asyncio
+import compileall
 import contextlib
 import json
 import os
@@ -22,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import urlsplit
 
+import headwater
 from bench.processes import HEADWATER, cpu_seconds, peak_mb, resident_mb, started
 from bench.rows import Row
 from bench.sidecar import address, write_bundle
@@ -81,6 +83,8 @@ class Measured:
 
 def measure() -> list[Row]:
     """Rows that need nginx and wrk are left out where these are missing."""
+    # As in the image: a start that compiles is no start in production.
+    compileall.compile_dir(headwater.__path__[0], quiet=1)
     with TemporaryDirectory() as name, fast_provider(Path(name)) as provider:
         at = Path(name)
         write_bundle(at / "bundle")
@@ -114,11 +118,13 @@ def fast_provider(at: Path) -> Iterator[str]:
 def pinned_sidecar(at: Path, provider: str) -> Iterator[tuple[int, str]]:
     """The sidecar on the measured core: process id and URL."""
     log = at / "sidecar.log"
+    # As in its image.
+    environment = dict(re.findall(r"(MALLOC_\w+)=(\d+)", Path("Containerfile").read_text()))
     command = (
         str(HEADWATER), "sidecar", "--bundle", str(at / "bundle"), "--upstream", provider,
         "--port", "0", "--metrics-address", "127.0.0.1:0",
     )  # fmt: skip
-    with started(*pinned(1, *command), environment={}, log=log) as process:
+    with started(*pinned(1, *command), environment=environment, log=log) as process:
         yield process.pid, address(log, "listening on ")
 
 

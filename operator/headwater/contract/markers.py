@@ -24,6 +24,7 @@ _QUOTED_KEY: Final = f'"{MARKER_KEY}"'.encode()
 _UNDERSCORE: Final = _QUOTED_KEY.index(b"_") + 1
 _LONG: Final = 64 << 10
 _HOPS: Final = 64
+"""Underscores looked at in a long body, one by one, before the whole of it is searched."""
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:5[fF]|6[0-9a-fA-F]|7[0-9a-fA-F])")
 """An escaped lower-case letter or underscore: JSON can spell `cache_control` with these."""
 

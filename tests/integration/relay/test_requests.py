@@ -175,6 +175,35 @@ BAD_LINES = [
 ]
 
 
+@pytest.mark.parametrize("path", [b"/held", b"/pass"])
+async def test_a_head_that_came_before_is_read_as_it_was_then(path: bytes) -> None:
+    """On one connection: other lengths, other headers amidst, a request in parts, two at once."""
+    bodies = [b"", b"hi", b"x" * 3_000, b"y" * 300_000, b"hi"]
+    alike = [with_length(path, body) for body in bodies]
+    other = with_length(path, b"other", b"X-Other: 1\r\n")
+    async with wired() as wire:
+        reader, writer = await wire.open()
+
+        async def expect(body: bytes) -> bytes:
+            head, found = (await message(reader))[1].split(b"\r\n\r\n", 1)
+            assert found == (b"[%b]" % body if path == b"/held" else body)
+            return head.lower()
+
+        for data, body in (*zip(alike, bodies, strict=True), (other, b"other"), (alike[1], b"hi")):
+            writer.write(data)
+            assert (b"x-other: 1" in await expect(body)) == (data is other)
+        writer.write(alike[1] + alike[2])
+        await expect(bodies[1])
+        await expect(bodies[2])
+        writer.write(alike[2][:-1_000])
+        await asyncio.sleep(0)
+        writer.write(alike[2][-1_000:] + alike[1])
+        await expect(bodies[2])
+        await expect(bodies[1])
+        writer.write(alike[1].replace(b"Length: 2", b"Length: 2, 2"))
+        assert (await message(reader))[0].startswith(b"HTTP/1.1 400 ")
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [(POST % path + data, status) for data, status in BAD for path in (b"/held", b"/pass")]

@@ -46,6 +46,15 @@ class Client(Protocol):
 class Carriage:
     """Carries one `Send`; the sink of its answer."""
 
+    _upstream: Upstream | None = None
+    _opening: asyncio.Task[None] | None = None
+    _streamed = False
+    _ended_early: bytes | None = None
+    _answer_begun = False
+    _answer_chunked = False
+    _pending = b""
+    _decoder: Decoder | None = None
+
     def __init__(
         self,
         client: Client,
@@ -74,16 +83,8 @@ class Carriage:
         self._request = (
             request_head(head, origin.base + send.target, origin.host, send.headers) + framing
         )
-        self._upstream: Upstream | None = None
-        self._opening: asyncio.Task[None] | None = None
         self._streams = send.parts is None and (chunked or length not in (None, b"0"))
-        self._streamed = False
         self._early: list[bytes] = []
-        self._ended_early: bytes | None = None
-        self._answer_begun = False
-        self._answer_chunked = False
-        self._pending = b""
-        self._decoder: Decoder | None = None
 
     def start(self) -> None:
         """Take a connection that is open, or open one."""

@@ -5,7 +5,7 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Final, Protocol, cast
 
 import httptools
@@ -13,19 +13,18 @@ import httptools
 from headwater.sidecar.relay.body import Collector, UnreadableError
 from headwater.sidecar.relay.carriage import Carriage
 from headwater.sidecar.relay.headers import own_head
+from headwater.sidecar.relay.message import UNKNOWN, Known, Message, Shape, size
 from headwater.sidecar.relay.origin import Origin
 from headwater.sidecar.relay.plan import (
     Clock,
     Collect,
     Decision,
     Desk,
-    Field,
-    Head,
     Limits,
     Reply,
     Send,
 )
-from headwater.sidecar.relay.upstream import READ_BUFFER
+from headwater.sidecar.relay.upstream import READ_BUFFER, ROOM
 
 _log: Final = logging.getLogger(__name__)
 
@@ -54,56 +53,6 @@ class House(Protocol):
         """A connection is closed."""
 
 
-class Shape:
-    """What follows from a request's line and headers, but for its length."""
-
-    __slots__ = ("chunked", "expects", "fault", "flat", "head", "keep", "method", "modern", "url",
-                 "version")  # fmt: skip
-
-    def __init__(
-        self, method: bytes, url: bytes, version: str, flat: list[bytes], *, keep: bool
-    ) -> None:
-        """`flat` are header names and values in turn; `keep` is llhttp's opinion."""
-        self.method, self.url, self.version, self.flat = method, url, version, flat
-        target, self.fault = (url, None) if url.startswith(b"/") else _relative(url)
-        self.head = Head(method, target, flat)
-        fields = self.head.fields
-        self.modern = version == "1.1"
-        self.keep = keep and self.modern
-        self.expects = self.modern and fields.get(b"expect", b"").lower() == b"100-continue"
-        coding = fields.get(b"transfer-encoding")
-        self.chunked = coding is not None
-        if version not in ("1.1", "1.0"):
-            self.fault = 505, "the request is of no version of HTTP/1."
-        elif coding is not None and (coding.lower() != b"chunked" or not self.modern):
-            self.fault = 501, "the request has a transfer-encoding other than chunked."
-        elif b"," in fields.get(b"host", b"," if self.modern else b""):  # joined, or absent
-            self.fault = 400, "the request has not one Host header."
-        elif method == b"CONNECT":
-            self.fault = 405, "this is no proxy to other places."
-
-
-class Message:
-    """A request as far as it was parsed."""
-
-    __slots__ = ("complete", "fault", "flat", "length", "pieces", "shape", "trailers", "url")
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.flat: list[bytes] = []
-        self.length: bytes | None = None
-        self.shape = _UNKNOWN
-        self.complete = False
-        self.fault: tuple[int, str] | None = None
-        self.pieces: list[bytes] = []
-        self.trailers: list[Field] = []
-
-    @property
-    def bodiless(self) -> bool:
-        """Whether no body follows the head."""
-        return self.length in (None, b"0") and not self.shape.chunked
-
-
 class Downstream(asyncio.BufferedProtocol):
     """Reads requests, asks the desk, answers; a client of its carriages.
 
@@ -126,7 +75,9 @@ class Downstream(asyncio.BufferedProtocol):
         self._direct: memoryview | None = None
         self._carriage: Carriage | None = None
         self._deciding: asyncio.Future[Decision] | None = None
-        self._known = _UNKNOWN
+        self._shape = UNKNOWN
+        self._known: Known | None = None
+        self._begins = 0
         self._upgrades = False
         self._reframing = False
         self._deaf = False
@@ -176,7 +127,15 @@ class Downstream(asyncio.BufferedProtocol):
         if self._direct is not None:
             self._read_in_place(nbytes)
         elif not self._deaf:
-            self._parse(READ_BUFFER[:nbytes])
+            between = self._parsed is None and self._current is None and not self._queue
+            message = self._known.whole(ROOM, nbytes) if between and self._known else None
+            if message is not None:
+                self._begin(message)
+            else:
+                # Between two requests the next read begins with a head: it may be one to know.
+                self._begins = nbytes if between else 0
+                self._parse(READ_BUFFER[:nbytes])
+                self._begins = 0
         self._schedule()
 
     def eof_received(self) -> None:  # noqa: D102
@@ -204,7 +163,7 @@ class Downstream(asyncio.BufferedProtocol):
         """A request begins."""
         if self._reframing:
             return
-        self._parsed = Message()
+        self._parsed = Message(UNKNOWN)
         self._in_head = True
         self._head_size = 0
         if self._current is None:
@@ -235,22 +194,25 @@ class Downstream(asyncio.BufferedProtocol):
         message = self._parsed
         assert message is not None  # noqa: S101 - as above
         self._in_head = False
-        parser, known = self._parser, self._known
+        parser, shape = self._parser, self._shape
         method, version = parser.get_method(), parser.get_http_version()
+        self._upgrades = parser.should_upgrade()
         if (
-            message.flat != known.flat
-            or message.url != known.url
-            or method != known.method
-            or version != known.version
+            message.flat != shape.flat
+            or message.url != shape.url
+            or method != shape.method
+            or version != shape.version
         ):
             # Of the callbacks alone it is told rightly whether the connection is kept.
             keep = parser.should_keep_alive()
-            known = Shape(method, message.url, version, message.flat, keep=keep)
-            self._known = known
-            if _size(message.flat) > self._house.limits.head:
-                known.fault = 431, "the request's headers are too large."
-        message.shape, message.fault = known, known.fault
-        self._upgrades = parser.should_upgrade()
+            shape = Shape(method, message.url, version, message.flat, keep=keep)
+            self._shape, self._known = shape, None
+            if size(message.flat) > self._house.limits.head:
+                shape.fault = 431, "the request's headers are too large."
+        message.shape, message.fault = shape, shape.fault
+        if self._begins and self._known is None and not self._upgrades:
+            self._known = Known.learn(shape, ROOM, self._begins)
+        self._begins = 0
         if message.fault is not None or not message.bodiless:
             self._enqueue(message)
 
@@ -269,7 +231,7 @@ class Downstream(asyncio.BufferedProtocol):
         assert message is not None  # noqa: S101 - as above
         if self._upgrades and not message.bodiless:
             return
-        if message.trailers and _size(message.trailers) > self._house.limits.head:
+        if message.trailers and size(message.trailers) > self._house.limits.head:
             raise UnreadableError(431, "the request's trailers are too large.")
         self._parsed = None
         message.complete = True
@@ -380,12 +342,15 @@ class Downstream(asyncio.BufferedProtocol):
             if isinstance(plan, Send):
                 self._relay(plan)
             else:
+                limit, coding = plan.limit or self._house.limits.body, message.shape.coding
+                if message.complete and not coding and len(message.pieces) == 1:
+                    (body,) = message.pieces
+                    if len(body) <= limit:
+                        self._decided(plan.decide(message.shape.head, body))
+                        return
                 self._decide = plan
-                self._collector = Collector(
-                    None if message.length is None else int(message.length),
-                    message.shape.head.fields.get(b"content-encoding", b"").lower(),
-                    plan.limit or self._house.limits.body,
-                )
+                length = None if message.length is None else int(message.length)
+                self._collector = Collector(length, coding, limit)
         except UnreadableError as error:
             self._refuse(error.status, str(error))
             return
@@ -468,7 +433,7 @@ class Downstream(asyncio.BufferedProtocol):
             self.cut()
             return
         if self._current is None:
-            self._current = Message()
+            self._current = Message(UNKNOWN)
         self._current.fault = status, text
         self.persists = False
         self._reply(self._house.desk.fault(status, text))
@@ -512,7 +477,7 @@ class Downstream(asyncio.BufferedProtocol):
         elif parsed is not None and parsed in self._queue:
             parsed.fault = status, text
         else:
-            unknown = Message()
+            unknown = Message(UNKNOWN)
             unknown.fault = status, text
             self._enqueue(unknown)
         self._deaf = True
@@ -582,25 +547,3 @@ class Downstream(asyncio.BufferedProtocol):
             self._transport.write_eof()
         self._transport.resume_reading()
         self.deadline = self._house.clock.now + self._house.limits.linger_seconds
-
-
-_UNKNOWN: Final = Shape(b"", b"/", "1.1", [b"host", b""], keep=False)
-
-
-def _size(parts: Sequence[bytes | Field]) -> int:
-    """Bytes of names and values, or of fields, about as they were on the wire."""
-    return sum(
-        len(part) + 2 if isinstance(part, bytes) else len(part[1]) + len(part[2]) + 4
-        for part in parts
-    )
-
-
-def _relative(target: bytes) -> tuple[bytes, tuple[int, str] | None]:
-    """The path and query of an absolute form; whose host it names does not matter."""
-    for scheme in (b"http://", b"https://"):
-        if target[: len(scheme)].lower() == scheme:
-            rest = target[len(scheme) :]
-            cuts = [at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0]
-            found = rest[min(cuts) :] if cuts else b"/"
-            return (found if found.startswith(b"/") else b"/" + found), None
-    return target, (400, "the request's target is no path.")

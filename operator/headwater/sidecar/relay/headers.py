@@ -24,6 +24,7 @@ _NOT_IN_REQUESTS: Final = _HOP_BY_HOP | {b"host", b"expect", b"content-length"}
 _NOT_IN_ANSWERS: Final = _HOP_BY_HOP | {b"content-length"}
 _REASONS: Final = {
     200: b"OK",
+    202: b"Accepted",
     400: b"Bad Request",
     404: b"Not Found",
     405: b"Method Not Allowed",
@@ -86,8 +87,10 @@ def own_head(status: int, headers: Sequence[tuple[bytes, bytes]], framing: bytes
     return answer_head(status, _REASONS.get(status, b"Status"), (), {}, headers, framing)
 
 
-def trailer(fields: Iterable[Field]) -> bytes:
+def trailer(fields: Sequence[Field]) -> bytes:
     """The end of a chunked body."""
+    if not fields:
+        return b"0\r\n\r\n"
     lines = [b"0\r\n"]
     for lower, name, value in fields:
         if lower not in _NOT_IN_REQUESTS:

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import os
 import socket
-import struct
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
@@ -13,15 +13,17 @@ from headwater.sidecar.relay.plan import Bytes, Clock, Field
 
 _log: Final = logging.getLogger(__name__)
 
-READ_BUFFER: Final = memoryview(bytearray(256 << 10))
+ROOM: Final = bytearray(64 << 10)
 """Every connection of this thread reads into it, because a read is used before the next one."""
+READ_BUFFER: Final = memoryview(ROOM)
 PIECE: Final = 256 << 10
-"""Bytes handed to a socket at once: what it does not take, the event loop copies."""
+"""Bytes handed to a socket at once: what it does not take, asyncio's own loop copies."""
 _HEAD_LIMIT: Final = 256 << 10
 """Bytes of an answer's headers."""
 _NEVER: Final = float("inf")
 
-_ACKNOWLEDGED: Final = struct.Struct("=120xQ")
+_INFO_SIZE: Final = 128
+_ACKNOWLEDGED: Final = slice(120, _INFO_SIZE)
 """`tcpi_bytes_acked` in Linux's `struct tcp_info` (since 4.1)."""
 
 
@@ -93,9 +95,9 @@ class Upstream(asyncio.BufferedProtocol):
         self._head_size = 0
         self._pieces: list[bytes] = []
         self._trailers: list[Field] = []
-        self._waiting: list[memoryview] = []
+        self._waiting: list[Bytes] = []
         self._request_ended = True
-        self._acknowledged: int | None = None
+        self._acknowledged: bytes | None = None
         self.paused = False
         self.deadline = _NEVER
 
@@ -125,12 +127,7 @@ class Upstream(asyncio.BufferedProtocol):
         elif sum(map(len, parts)) <= PIECE:
             self._transport.write(b"".join((head, *parts)))
         else:
-            self._transport.write(head)
-            self._waiting = [
-                memoryview(part)[start : start + PIECE]
-                for part in reversed(parts)
-                for start in reversed(range(0, len(part), PIECE))
-            ]
+            self._waiting = _pieces((head, *parts))
             self._pump()
 
     def write(self, data: bytes) -> None:
@@ -147,6 +144,7 @@ class Upstream(asyncio.BufferedProtocol):
         """Nobody waits for the answer any more: the provider should notice at once."""
         self._sink = None
         self._waiting.clear()
+        self._forget_socket()
         self._transport.abort()
 
     def hold(self) -> None:
@@ -173,8 +171,10 @@ class Upstream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102 - asyncio's
         self._transport = cast("asyncio.Transport", transport)
-        if hasattr(socket, "TCP_INFO"):
-            self._socket = transport.get_extra_info("socket")
+        found: socket.socket | None = transport.get_extra_info("socket")
+        if found is not None and hasattr(socket, "TCP_INFO"):
+            # A descriptor of our own: uvloop closes the transport's before it says that it is lost.
+            self._socket = socket.socket(fileno=os.dup(found.fileno()))
         self._opened(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: D102
@@ -229,6 +229,12 @@ class Upstream(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
         self._closed(self)
+        try:
+            self._ended(exc)
+        finally:
+            self._forget_socket()
+
+    def _ended(self, exc: Exception | None) -> None:
         if self._sink is None:
             return
         if self._begun and self._until_closed and exc is None:
@@ -252,14 +258,8 @@ class Upstream(asyncio.BufferedProtocol):
         """A header, or after the body a trailer."""
         if self._done:
             return
-        lower = name.lower()
-        if self._begun:
-            self._trailers.append((lower, name, value))
-            return
-        answer = self._answer
-        answer.headers.append((lower, name, value))
-        known = answer.fields.get(lower)
-        answer.fields[lower] = value if known is None else b"%b,%b" % (known, value)
+        headers = self._trailers if self._begun else self._answer.headers
+        headers.append((name.lower(), name, value))
 
     def on_headers_complete(self) -> None:
         """The head is here."""
@@ -269,11 +269,15 @@ class Upstream(asyncio.BufferedProtocol):
         answer.status = status = self._parser.get_status_code()
         if status < 200:  # noqa: PLR2004 - informational
             return
-        coding = answer.fields.get(b"transfer-encoding")
+        fields = answer.fields
+        for lower, _, value in answer.headers:
+            known = fields.get(lower)
+            fields[lower] = value if known is None else b"%b,%b" % (known, value)
+        coding = fields.get(b"transfer-encoding")
         if coding is not None and coding.lower() != b"chunked":
             self._unknown_coding = True
             return
-        answer.length = answer.fields.get(b"content-length")
+        answer.length = fields.get(b"content-length")
         no_body = self._bodiless or status in (204, 304)
         self._until_closed = not no_body and coding is None and answer.length is None
         self._begun = True
@@ -349,15 +353,36 @@ class Upstream(asyncio.BufferedProtocol):
             and self._bytes_acknowledged() == self._acknowledged
         )
 
-    def _bytes_acknowledged(self) -> int | None:
+    def _forget_socket(self) -> None:
+        found, self._socket = self._socket, None
+        if found is not None:
+            found.close()
+
+    def _bytes_acknowledged(self) -> bytes | None:
         """Over the connection's life; None where the system does not tell."""
         if self._socket is None:
             return None
         try:
-            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.size)
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
         except OSError:
             return None
-        if len(info) < _ACKNOWLEDGED.size:
-            return None
-        (acknowledged,) = _ACKNOWLEDGED.unpack(info)
-        return int(acknowledged)
+        return info[_ACKNOWLEDGED] or None
+
+
+def _pieces(parts: Sequence[Bytes]) -> list[Bytes]:
+    """What is to be written, the last first: large parts in slices, small ones together."""
+    pieces: list[Bytes] = []
+    small: list[Bytes] = []
+    for part in parts:
+        for start in range(0, len(part), PIECE):
+            piece = memoryview(part)[start : start + PIECE]
+            if sum(map(len, small)) + len(piece) > PIECE:
+                pieces.append(_joined(small))
+                small = []
+            small.append(piece)
+    pieces.append(_joined(small))
+    return pieces[::-1]
+
+
+def _joined(parts: Sequence[Bytes]) -> Bytes:
+    return parts[0] if len(parts) == 1 else b"".join(parts)
