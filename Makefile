@@ -76,7 +76,7 @@ node: ## Install what a node needs beside what is built (root, Debian)
 COMPILE := $(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes \
     --no-emit-index-url --no-header
 lock: install ## Write the lock files anew from pyproject.toml and *.in
-	@$(COMPILE) pyproject.toml --extra operator --extra plot requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml --extra operator --extra otel --extra plot requirements/dev.in -o requirements/dev.txt
 	@$(COMPILE) requirements/anthropic-old.in -o requirements/anthropic-old.txt
 	@# What an image has is what the tests were run with.
 	@for role in sidecar operator; do \

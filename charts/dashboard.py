@@ -121,6 +121,13 @@ PANELS: Final = (
         "Pods that do not take what they mount.",
     ),
     Panel(
+        "Prefixes by phase",
+        "short",
+        'sum by (phase) (headwater_prefix_phase{prefix=~"$prefix"})',
+        "{{phase}}",
+        "Where they stand: AwaitingApproval, RolledBack and Degraded wait for somebody.",
+    ),
+    Panel(
         "Webhook",
         "reqps",
         "sum by (webhook, outcome) (rate(headwater_webhook_reviews_total[$__rate_interval]))",

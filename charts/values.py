@@ -214,10 +214,10 @@ class Simulator(Role):
 
 
 class ServiceMonitor(Values):
-    """Scraping by the Prometheus operator: the webhooks, and the sidecars in every namespace."""
+    """Scraping by the Prometheus operator: controllers, webhooks, and sidecars everywhere."""
 
     enabled: bool = False
-    """Make a ServiceMonitor of the webhooks and a PodMonitor of the sidecars."""
+    """Make a ServiceMonitor of the webhooks, and PodMonitors of controllers and sidecars."""
     interval: Duration = "30s"
     """Between two scrapes."""
     labels: Labels = {}
@@ -251,7 +251,7 @@ class Monitoring(Values):
     """What becomes of ServiceMonitor, PodMonitor and PrometheusRule where the cluster has no such
     kinds: left out, an error, or rendered all the same (for a renderer that asks no cluster)."""
     scrape_annotations: bool = False
-    """Put `prometheus.io/scrape` and the like on the webhook's pods."""
+    """Put `prometheus.io/scrape` and the like on the pods of controllers and webhooks."""
     service_monitor: ServiceMonitor = ServiceMonitor()
     rules: Rules = Rules()
     dashboard: Dashboard = Dashboard()

@@ -2,6 +2,8 @@
 
 The base is Debian's Python, made by mmdebstrap from Debian's packages alone, with `BASE` another
 one that buildah knows. It needs root, as the node does.
+
+    python -m tests.cluster.images DIRECTORY     writes an archive of each there, and prints where
 """
 
 import hashlib
@@ -20,7 +22,6 @@ TAG: Final = "node"
 OPERATOR: Final = f"localhost/headwater:{TAG}"
 SIDECAR: Final = f"localhost/headwater-sidecar:{TAG}"
 APPLICATION: Final = f"localhost/headwater-application:{TAG}"
-NEEDED: Final = ("buildah", "mmdebstrap")
 # What `python:3-slim` has beside Python: authorities, C++'s library, names of ports, time zones.
 _PACKAGES: Final = "python3,python3-venv,ca-certificates,libstdc++6,netbase,tzdata"
 _BORN: Final = "1700000000"
@@ -35,7 +36,8 @@ class ImageError(Exception):
 
 def missing() -> str | None:
     """Why no image can be built here, in one sentence; None where one can."""
-    lacking = [command for command in NEEDED if not shutil.which(command)]
+    needed = ["buildah"] if "BASE" in os.environ else ["buildah", "mmdebstrap"]
+    lacking = [command for command in needed if not shutil.which(command)]
     if lacking:
         return f"images need what `make node` installs, and this is missing: {', '.join(lacking)}"
     return None
@@ -108,10 +110,12 @@ def files(image: str) -> dict[str, int]:
         _run("buildah", "rm", container)
 
 
-def save(image: str, archive: Path) -> None:
-    """Write an image where `NodeCluster.load` can read it."""
+def save(image: str, directory: Path) -> Path:
+    """Write an archive that `NodeCluster.load`, `ctr` and `kind` can read."""
+    archive = directory / f"{image.removeprefix('localhost/').partition(':')[0]}.tar"
     archive.unlink(missing_ok=True)
     _run("buildah", "push", "--quiet", image, f"docker-archive:{archive}:{image}")
+    return archive
 
 
 def _application() -> None:
@@ -144,7 +148,10 @@ def _run(*command: str, **environ: str) -> str:
 
 
 if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    place.mkdir(parents=True, exist_ok=True)
     try:
-        print("\n".join(build()))
+        for built in build():
+            print(save(built, place))
     except ImageError as problem:
         sys.exit(str(problem))

@@ -8,7 +8,7 @@ import signal
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -24,13 +24,13 @@ from headwater.controller.deletion import Deletion
 from headwater.controller.events import Recorder
 from headwater.controller.evidence import Evidence
 from headwater.controller.lease import Elector
+from headwater.controller.metrics import Metrics
 from headwater.controller.nudge import Nudger
 from headwater.controller.prefix import PrefixReconciler
 from headwater.controller.publish import Publisher
 from headwater.controller.queue import WorkQueue
 from headwater.controller.store import Store
 from headwater.controller.warmer import WarmerReconciler
-from headwater.controller.warmth import Warmth
 from headwater.controller.watch import SELECTED, Watcher, Work
 from headwater.evidence.ledger import Ledger
 from headwater.evidence.prometheus import Prometheus
@@ -121,12 +121,13 @@ async def _run(
 class Pulse:
     """What the process has to know of its work, and the work of its process.
 
-    There is no `queue` while another controller leads. `heed_signals` makes SIGTERM cancel it all.
+    There is no `queue` and no `evidence` while another controller leads. `heed_signals` makes
+    SIGTERM cancel it all.
     """
 
     heed_signals: Callable[[], None]
     queue: WorkQueue[Work] | None = None
-    warmth: Warmth = field(default_factory=Warmth)
+    evidence: Evidence | None = None
 
     def problem(self) -> str:
         """What stands still; empty where nothing does."""
@@ -138,7 +139,7 @@ class Pulse:
 async def alive(url: str | None, pulse: Pulse) -> AsyncIterator[None]:
     """Answer the liveness probe, in the event loop whose life it tells. Who waits is alive, too.
 
-    Beside it at /metrics: what warming did.
+    Beside it at /metrics: what is done, and where prefixes stand.
     """
     if url is None:
         yield
@@ -151,7 +152,8 @@ async def alive(url: str | None, pulse: Pulse) -> AsyncIterator[None]:
 
     async def metrics(_: web.Request) -> web.Response:
         headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=pulse.warmth.exposition(), headers=headers)
+        body = Metrics(pulse.queue, pulse.evidence).exposition()
+        return web.Response(body=body, headers=headers)
 
     app = web.Application()
     app.router.add_get(at.path or "/", answer)
@@ -211,7 +213,7 @@ async def _look_after(
         Nudger(cluster, store, recorder, enabled=options.pod_annotations),
         clock,
     )
-    pulse.warmth = evidence.warmth
+    pulse.evidence = evidence
     warmers = WarmerReconciler(
         cluster,
         store,
@@ -228,7 +230,8 @@ async def _look_after(
         return await warmers.reconcile(work.key)
 
     pulse.queue = queue = WorkQueue(reconcile)
-    watcher = Watcher(store, queue.add, options.namespaces)
+    listed: list[Work] = []
+    watcher = Watcher(store, listed.append, options.namespaces)
     # Everything is known before anything is decided: a namespace not seen yet must not look
     # like one that is no longer selected.
     try:
@@ -242,6 +245,11 @@ async def _look_after(
         len(store.namespaces),
         len(store.warmers),
     )
+    # A commit, one that takes a version back above all, must not wait behind a thousand prefixes
+    # that are as they were.
+    watcher.add = queue.add
+    for work in sorted(listed, key=lambda work: store.is_settled(work.key)):
+        queue.add(work)
     # Whether evidence can be had is known, too: else a recorded pass could act in an outage.
     await evidence.gather(queue.add_after)
     await _until_first(

@@ -65,6 +65,11 @@ class WorkQueue(Generic[K]):
         now = asyncio.get_running_loop().time()
         return now - min(self._running.values(), default=now)
 
+    @property
+    def failing(self) -> int:
+        """Keys whose last reconcile failed."""
+        return len(self._failures)
+
     async def run(self, workers: int) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:

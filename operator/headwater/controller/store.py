@@ -158,6 +158,14 @@ class Store:
             self.prefixes[key] = PrefixRecord(body, full=True, resource_version=version)
         return True
 
+    def is_settled(self, key: Key) -> bool:
+        """Whether nothing was declared of a prefix since its status was written."""
+        record = self.prefixes.get(key)
+        if record is None:
+            return True
+        observed = (record.body.get("status") or {}).get("observedGeneration")
+        return bool(observed == record.body["metadata"]["generation"])
+
     def see_namespace(self, body: Object) -> bool:
         """Take in a namespace; False where nothing that matters changed."""
         metadata = body["metadata"]

@@ -16,7 +16,7 @@ _USAGE: Final = b'"usage"'
 _ERROR: Final = b'"error"'
 _LAST: Final = 1024
 """Bytes of a stream's end that are kept: an error is its last event."""
-_BLANKS: Final = 2
+_BLANKS: Final = len(b"\r\n\r\n")
 """Line breaks after an event, which may come apart from it."""
 _MAX_LINE_BYTES: Final = 1 << 20  # usage events are small; a longer line holds none of interest
 
@@ -163,7 +163,7 @@ class SseUsageParser:
     @property
     def failure(self) -> str:
         """The type of the error with which the stream ended after all; empty where it has none."""
-        line = self._last.rstrip().rpartition(b"\n")[2]
+        line = (self._last + self._line).rstrip().rpartition(b"\n")[2]
         if not line.startswith(b"data:") or _ERROR not in line:
             return ""
         try:
@@ -174,27 +174,29 @@ class SseUsageParser:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream; never raises."""
-        if b"\r" in chunk:
-            chunk = chunk.replace(b"\r", b"\n")
-        whole, start = chunk.rfind(b"\n") + 1, 0
-        if whole and (self._line or self._skipping):
-            start = chunk.index(b"\n")
-            self._append(chunk[:start])
-            line = bytes(self._line)
-            self._take(line)
-            self._last = line[-_LAST:] or self._last
-            self._line.clear()
-            self._skipping = False
-        if whole - start > _BLANKS:
-            self._last = chunk if len(chunk) <= _LAST else chunk[-_LAST:]
+        if self._line or self._skipping or chunk[-1:] != b"\n" or b"\r" in chunk:
+            chunk = self._lines(chunk)
+        if len(chunk) > _BLANKS:
+            self._last = chunk[-_LAST:]
         # Deltas of text are nearly all lines; only those that can carry usage are looked at.
-        at = chunk.find(_USAGE, start, whole)
+        at = chunk.find(_USAGE)
         while at >= 0:
             end = chunk.index(b"\n", at)
-            self._take(chunk[chunk.rfind(b"\n", start, at) + 1 : end])
-            at = chunk.find(_USAGE, end, whole)
-        if whole < len(chunk):
-            self._append(chunk[whole:])
+            self._take(chunk[chunk.rfind(b"\n", 0, at) + 1 : end])
+            at = chunk.find(_USAGE, end)
+
+    def _lines(self, chunk: bytes) -> bytes:
+        """Those that are whole with this chunk; what follows them is kept."""
+        chunk = chunk.replace(b"\r", b"\n")
+        end = chunk.rfind(b"\n") + 1
+        if end == 0:
+            self._append(chunk)
+            return b""
+        lines = chunk[chunk.index(b"\n") : end] if self._skipping else self._line + chunk[:end]
+        self._line.clear()
+        self._skipping = False
+        self._append(chunk[end:])
+        return bytes(lines)
 
     def _append(self, part: bytes) -> None:
         if len(self._line) + len(part) > _MAX_LINE_BYTES:
@@ -204,7 +206,7 @@ class SseUsageParser:
             self._line += part
 
     def _take(self, line: bytes) -> None:
-        if not line.startswith(b"data:") or _USAGE not in line or len(line) > _MAX_LINE_BYTES:
+        if not line.startswith(b"data:") or len(line) > _MAX_LINE_BYTES:
             return
         try:
             event = _decode_event(line[5:])

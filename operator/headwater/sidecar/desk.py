@@ -80,6 +80,7 @@ class _Watch:
 
     def began(self, status: int, fields: Mapping[bytes, bytes]) -> Sequence[tuple[bytes, bytes]]:
         self._exchange.began(status, fields.get(b"content-type", b"").decode("latin-1"))
+        self.data = self._exchange.chunk
         return _encoded(self._exchange.headers)
 
 

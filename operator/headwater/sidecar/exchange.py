@@ -301,7 +301,7 @@ class Exchange:
 
     __slots__ = (
         "_answer", "_arrived", "_clock", "_counted", "_form", "_lanes", "_route", "_series",
-        "_size", "_status", "_stream", "_turn", "before", "headers", "model", "outcome",
+        "_size", "_status", "_stream", "_turn", "before", "chunk", "headers", "model", "outcome",
         "own_markers", "parts", "usage",
     )  # fmt: skip
 
@@ -334,6 +334,8 @@ class Exchange:
         self.headers: Mapping[str, str] = {}
         """What the answer's headers say of it."""
         self.own_markers = 0
+        self.chunk: Callable[[bytes], None] = _pass
+        """Looks at a part of the answer on its way; another one when the answer began."""
         self.before: Lane | None = None
         """The lane of the conversation's request before this one."""
         self.usage: Usage | None = None
@@ -386,21 +388,20 @@ class Exchange:
         if not self._counted:
             return
         self._series.first_byte.add(self._clock() - self._arrived)
+        if status != 200:  # noqa: PLR2004 - the one status of an answer
+            if self._turn is not None:
+                self._turn.leave()
+            return
+        if self._turn is not None:
+            self._turn.began()
         if content_type.startswith("text/event-stream"):
             self._stream = SseUsageParser()
-        if self._turn is not None:
-            if status == 200:  # noqa: PLR2004 - the one status of an answer
-                self._turn.began()
-            else:
-                self._turn.leave()
+            self.chunk = self._stream.feed
+        else:
+            self.chunk = self._keep
 
-    def chunk(self, data: bytes) -> None:
-        """Look at a part of the answer on its way."""
-        if not self._counted or self._status != 200:  # noqa: PLR2004 - as above
-            return
-        if self._stream is not None:
-            self._stream.feed(data)
-        elif self._size + len(data) <= _JSON_LIMIT:
+    def _keep(self, data: bytes) -> None:
+        if self._size + len(data) <= _JSON_LIMIT:
             self._size += len(data)
             self._answer.append(data)
 
@@ -448,6 +449,10 @@ class Exchange:
         )
         self._series.missed(miss_reason(self._turn, usage, self.before, diagnosis))
         return Outcome.MISS
+
+
+def _pass(data: bytes) -> None:
+    """Where nothing of an answer is to be counted."""
 
 
 def _names(revision: Revision) -> Mapping[str, str]:

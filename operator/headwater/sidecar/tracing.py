@@ -95,7 +95,9 @@ class _Traced:
         self._span.set_attribute("http.response.status_code", status)
         if status >= _BAD:
             self._span.set_attribute("error.type", str(status))
-        return self._watcher.began(status, fields)
+        added = self._watcher.began(status, fields)
+        self.data = self._watcher.data
+        return added
 
     def ended(self, ending: Ending) -> None:
         try:

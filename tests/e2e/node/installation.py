@@ -10,11 +10,12 @@ from typing import Any, Final
 import pytest
 
 from tests.cluster import images, real_node
-from tests.cluster.control_plane import Cluster, current_cluster
+from tests.cluster.control_plane import Cluster, open_cluster
 from tests.cluster.real_node import NodeCluster
 from tests.e2e.node.world import Images, Stopwatch, apply
 
 IMAGES: Final = Images(images.OPERATOR, images.SIDECAR, images.APPLICATION)
+PROVIDER: Final = "provider"
 CONTROLLER: Final = {"replicas": 2, "scrapeInterval": 1}
 
 
@@ -29,7 +30,7 @@ def missing() -> str | None:
 def open_node(stopwatch: Stopwatch) -> Iterator[Cluster]:
     """A cluster whose nodes have the images: the kubeconfig's own, or one of this machine's."""
     if os.environ.get("HEADWATER_CLUSTER"):
-        with current_cluster() as cluster:
+        with open_cluster(os.environ) as cluster:
             yield cluster
         return
     with stopwatch.step("images are built"):
@@ -42,9 +43,9 @@ def open_node(stopwatch: Stopwatch) -> Iterator[Cluster]:
             tempfile.TemporaryDirectory(prefix="headwater-images-") as directory,
         ):
             for image in built:
-                archive = Path(directory) / "image.tar"
-                images.save(image, archive)
+                archive = images.save(image, Path(directory))
                 node.load(archive)
+                archive.unlink()
         yield node
     finally:
         with stopwatch.step("the node is gone"):
@@ -65,7 +66,7 @@ def values(images: Images) -> dict[str, Any]:
         "controller": CONTROLLER,
         "webhook": {"replicas": 2},
         "simulator": {"enabled": True},
-        "providerUrl": "http://gateway.provider:8080",
+        "providerUrl": f"http://gateway.{PROVIDER}:8080",
     }
 
 
@@ -73,7 +74,7 @@ def gateway(cluster: Cluster, image: str) -> None:
     """A simulator, and before it what renders templates, as a company's own gateway might."""
     program = (Path(__file__).parent / "gateway.py").read_text()
     labels = {"app": "gateway"}
-    metadata = {"name": "gateway", "namespace": "provider"}
+    metadata = {"name": "gateway", "namespace": PROVIDER}
     container = {
         "name": "gateway",
         "image": image,
@@ -93,7 +94,7 @@ def gateway(cluster: Cluster, image: str) -> None:
     volume = {"name": "program", "configMap": {"name": "gateway"}}
     apply(
         cluster,
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "provider"}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PROVIDER}},
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -119,4 +120,4 @@ def gateway(cluster: Cluster, image: str) -> None:
             },
         },
     )
-    cluster.kubectl("rollout", "status", "deployment/gateway", "-n", "provider", "--timeout=55s")
+    cluster.kubectl("rollout", "status", "deployment/gateway", "-n", PROVIDER, "--timeout=55s")

@@ -16,7 +16,7 @@ from tests.cluster.control_plane import Cluster
 from tests.cluster.real_node import NodeCluster
 from tests.cluster.waiting import wait_until
 from tests.e2e.node.gateway import PLACEHOLDER
-from tests.e2e.node.installation import CONTROLLER, IMAGES, gateway, own, values
+from tests.e2e.node.installation import CONTROLLER, IMAGES, PROVIDER, gateway, own, values
 from tests.e2e.node.world import (
     OWNER,
     PATIENCE,
@@ -91,13 +91,27 @@ def chat(node: Cluster, prefix: Prefix) -> Application:
     return Application(node, SHOP)
 
 
-def test_install(installed: float, node: Cluster) -> None:
-    """Two controllers and two webhooks are Ready within a minute, and nothing has restarted."""
+def test_install(installed: float, node: Cluster, helm: Helm, stopwatch: Stopwatch) -> None:
+    """Two controllers and two webhooks are Ready within a minute, and nothing has restarted.
+
+    One of the controllers works, as their metrics say, and `helm test` has no objection.
+    """
     assert installed < INSTALL_SECONDS
     pods = node.get("pods", "-n", SYSTEM)["items"]
     roles = [pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in pods]
     assert sorted(roles) == ["controller", "controller", "simulator", "webhook", "webhook"]
-    assert {state["restartCount"] for pod in pods for state in pod["status"]["containerStatuses"]}
+    states = [state for pod in pods for state in pod["status"]["containerStatuses"]]
+    assert {state["restartCount"] for state in states} == {0}
+    leads = "headwater_controller_leads "
+    exposed = [metrics(node, pod) for pod in pods_of(node, "controller")]
+    assert sorted(
+        line.removeprefix(leads)
+        for text in exposed
+        for line in text.splitlines()
+        if line.startswith(leads)
+    ) == ["0.0", "1.0"]
+    with stopwatch.step("helm test"):
+        helm("test", RELEASE, "--timeout", "90s")
 
 
 def test_an_unmodified_application(prefix: Prefix, chat: Application, stopwatch: Stopwatch) -> None:
@@ -345,8 +359,21 @@ def test_uninstalled(
         *("run", "bare", "-n", SHOP, f"--image={IMAGES.application}", "--restart=Never"),
         *("--image-pull-policy=IfNotPresent", "--command", "--", "true"),
     )
-    with stopwatch.step("both namespaces are deleted"):
-        node.kubectl("delete", "namespace", SHOP, OWNER, "--timeout=55s")
+    with stopwatch.step("all namespaces are deleted"):
+        names = {SHOP, OWNER, SYSTEM, PROVIDER}
+        node.kubectl("delete", "namespace", *names, "--wait=false")
+        wait_until(
+            lambda: not names & {each["metadata"]["name"] for each in node.get("ns")["items"]},
+            2 * PATIENCE,
+            "no namespace is left",
+            1,
+        )
+
+
+def metrics(node: Cluster, pod: str) -> str:
+    """What a Prometheus reads of a controller."""
+    path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics"
+    return node.kubectl("get", "--raw", path).stdout
 
 
 def pods_of(node: Cluster, role: str) -> list[str]:

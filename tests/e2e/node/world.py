@@ -5,6 +5,7 @@ Everything goes through kubectl and helm, as a user's hands would; nothing runs 
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,9 @@ HALF: Final[dict[str, Any]] = {
 """A canary that stays where many notice it."""
 SURE: Final = 20
 """So many conversations in a row do not miss a share of one half."""
+
+PRINTED: Final = re.compile(r"\[pod/([^/\]]+)/main\] (\{.*\})$", re.MULTILINE)
+"""Of a log that went with its container a kubelet says so, and does not end the line."""
 
 Say = Callable[[str], None]
 
@@ -204,8 +208,7 @@ class Application:
             *("logs", "-n", self.namespace, "-l", f"app={self.name}", "-c", "main", "--prefix"),
             *(f"--tail={last}", "--max-log-requests=50"),
         ).stdout
-        # In place of a log that went with its container, kubectl prints that.
-        return [_line(text) for text in log.splitlines() if "] {" in text]
+        return [_line(*printed) for printed in PRINTED.findall(log)]
 
     def touch(self) -> None:
         """Have the kubelet sync its pods now, instead of within a minute or so."""
@@ -227,11 +230,10 @@ class Application:
         wait_until(each_had, 2 * PATIENCE, what, 5)
 
 
-def _line(text: str) -> Line:
-    prefix, _, printed = text.partition(" ")
+def _line(pod: str, printed: str) -> Line:
     line = json.loads(printed)
     return Line(
-        prefix.split("/")[1],
+        pod,
         line["asked"],
         line.get("version"),
         line.get("wrote", 0),

@@ -23,6 +23,8 @@ from headwater.webhook.certificates import Certificate
 from headwater.webhook.metrics import Metrics as WebhookMetrics
 from tests.cluster.prometheus import find_or_unpack
 from tests.integration.webhook.authority import Authority
+from tests.unit.controller.bodies import prompt_prefix
+from tests.unit.controller.test_metrics import metrics_of
 from tests.unit.sidecar import bundles
 
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text("utf-8")
@@ -32,7 +34,7 @@ OF_THE_TARGET = {"pod"}
 
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Every series that a sidecar and a webhook have, with its labels."""
+    """Every series that a sidecar, a webhook and a controller have, with its labels."""
     directory = tmp_path_factory.mktemp("metrics")
     declared = bundles.make("v1", "v2")
     bundles.write_plain(directory, declared)
@@ -51,7 +53,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     webhook.reviewed("inject", "injected", 0.1)
     webhook._without_sidecar.labels("refused", "unknown_prefix").inc()
     found: dict[str, set[str]] = {}
-    for text in (sidecar.exposition(), webhook.exposition()):
+    for text in (sidecar.exposition(), webhook.exposition(), metrics_of(prompt_prefix())):
         for family in text_string_to_metric_families(text.decode()):
             for sample in family.samples:
                 found.setdefault(sample.name, set()).update(sample.labels)
@@ -112,7 +114,7 @@ def test_without_the_webhook_nobody_misses_it() -> None:
     options = ("--set=monitoring.rules.enabled=true", "--set=monitoring.whenMissing=Render")
     body = objects(rendered(*options, "--set=webhook.enabled=false"))
     found = body["PrometheusRule headwater headwater"]["spec"]["groups"]
-    assert [group["name"] for group in found] == ["headwater-sidecars"]
+    assert [group["name"] for group in found] == ["headwater-controller", "headwater-sidecars"]
 
 
 def promtool(*arguments: str) -> None:

@@ -27,7 +27,7 @@ from tests.integration.relay.wire import (
 HELD = b"POST /held HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 PASS = b"POST /pass HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 BODY = b"event: ping\ndata: {}\n\n" * 3
-PACKED = gzip.compress(BODY)
+PACKED = gzip.compress(BODY, mtime=0)
 
 ANSWERS = [
     (b"content-length: %d\r\n\r\n%b" % (len(BODY), BODY), BODY, BODY),

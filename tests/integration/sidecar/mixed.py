@@ -249,4 +249,4 @@ def check(exposition: str, billed: Mapping[str, Usage], drawn: Counter[str]) -> 
 
 def _close(counted: float, exact: Decimal) -> bool:
     """Counters are binary fractions: a millionth of a cent may be lost."""
-    return abs(Decimal(counted) - exact) < Decimal("0.00000001")
+    return abs(Decimal(counted) - exact) < Decimal("0.000000001")

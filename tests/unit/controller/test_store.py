@@ -55,6 +55,22 @@ def test_a_late_prefix_changes_nothing(uid: str) -> None:
     assert store.prefixes[PREFIX].body["spec"]["version"] == "v2"
 
 
+@pytest.mark.parametrize(
+    ("status", "settled"),
+    [
+        pytest.param({}, False, id="never looked at"),
+        pytest.param({"observedGeneration": 3}, False, id="edited since"),
+        pytest.param({"observedGeneration": 4}, True, id="as it was"),
+    ],
+)
+def test_what_was_edited_is_not_settled(status: dict[str, Any], settled: bool) -> None:  # noqa: FBT001
+    """It is looked at first by a controller that starts; what is not a prefix can wait."""
+    store = Store()
+    store.see_prefix(stored({**prompt_prefix(), "status": status}, generation=4))
+    assert store.is_settled(PREFIX) is settled
+    assert store.is_settled(OTHER)
+
+
 def test_a_newer_prefix_keeps_what_was_found_out_about_it() -> None:
     """The record goes on; its body is the new one, whole."""
     store = Store()

@@ -81,6 +81,10 @@ class Upstream(asyncio.BufferedProtocol):
         self._opened = opened
         self._idle = idle
         self._closed = closed
+        self._pieces: list[bytes] = []
+        self._end: int | None = None
+        self.on_body = self._pieces.append
+        """A part of the body; parts are many, and this is the cheapest way to take one."""
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
         self._socket: socket.socket | None = None
@@ -93,7 +97,6 @@ class Upstream(asyncio.BufferedProtocol):
         self._done = False
         self._unknown_coding = False
         self._head_size = 0
-        self._pieces: list[bytes] = []
         self._trailers: list[Field] = []
         self._waiting: list[Bytes] = []
         self._request_ended = True
@@ -117,6 +120,7 @@ class Upstream(asyncio.BufferedProtocol):
         self._sink = sink
         self._answer = Answer()
         self._begun = self._done = self._until_closed = False
+        self._end = None
         self._bodiless = head_only
         self._head_size = 0
         self._request_ended = parts is not None
@@ -285,13 +289,9 @@ class Upstream(asyncio.BufferedProtocol):
             self._sink.answered(answer)
         if self._bodiless:
             self._done = True
+            self._end = 0
             # llhttp does not know the method, and waits for a body.
             self._keep = False
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body."""
-        if not self._done:
-            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         """The answer is at its end, or was an informational one."""
@@ -307,6 +307,7 @@ class Upstream(asyncio.BufferedProtocol):
         # It says yes in its callback alone.
         self._keep = self._parser.should_keep_alive()
         self._done = True
+        self._end = len(self._pieces)
 
     def _pump(self) -> None:
         while self._waiting and not self.paused:
@@ -314,10 +315,12 @@ class Upstream(asyncio.BufferedProtocol):
 
     def _flush(self, *, ended: bool) -> None:
         """Give the sink what one read brought; at the end the connection is free again."""
-        sink, pieces, trailers = self._sink, self._pieces, self._trailers
+        sink, trailers = self._sink, self._trailers
+        # What came behind the end belongs to no request.
+        pieces = self._pieces[: self._end]
+        self._pieces.clear()
         if sink is None:
             return
-        self._pieces = []
         if ended:
             self._trailers = []
             self._sink = None
