@@ -77,10 +77,13 @@ own markers, and so are taken after whichever these are."""
 
 
 def markable(block: msgspec.Raw) -> bool:
-    """Whether a block takes a marker and has none; raises `msgspec.MsgspecError` if it is none."""
+    """Whether a block takes a marker and names none; raises `msgspec.MsgspecError` if it is none.
+
+    One that says `null` names it, and is left alone: the key must not stand there twice.
+    """
     seen = _decode_block(block)
     empty = seen.type == "text" and not seen.text
-    marked = kind(seen.cache_control) == b"{"
+    marked = kind(seen.cache_control) != b""
     return bool(seen.type) and seen.type not in NEVER_MARKED and not empty and not marked
 
 

@@ -5,17 +5,13 @@ the fingerprint that the job reports.
 """
 
 import contextlib
-import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import msgspec
-
 from headwater.cluster import (
     CACHE_WARMER,
-    CRON_JOB,
     ApiError,
     Cluster,
     ConflictError,
@@ -25,10 +21,11 @@ from headwater.cluster import (
 from headwater.contract.assembly import TTL_SECONDS
 from headwater.contract.content import TTL
 from headwater.contract.digest import Digest
-from headwater.controller import runs, warming, worth
+from headwater.controller import runs, warmer_conditions, warming, worth
 from headwater.controller.conditions import Finding, kstatus, stamp
+from headwater.controller.cronjobs import CronJobs
 from headwater.controller.events import Recorder
-from headwater.controller.objects import Key, bundle_name, editor_of
+from headwater.controller.objects import Key, bundle_name
 from headwater.controller.routes import counted_tokens
 from headwater.controller.store import Store
 from headwater.controller.warming import LaneKey, Lanes, Skip
@@ -41,9 +38,6 @@ from headwater.rollout.state import Phase
 from headwater.warmer.cronjob import NextRun, WarmedPrefix, cronjob, name_for, timetable_of
 from headwater.warmer.report import Finished
 from headwater.warmer.schedule import START_UP, ScheduleError, Timetable, problem
-
-DESIRED_ANNOTATION: Final = "headwater.dev/desired"
-"""Hash of the CronJob as it was wished for last: what is as wished is not written again."""
 
 _ONCE_MORE: Final = timedelta(milliseconds=200)
 """When a write that came second is decided on anew."""
@@ -63,15 +57,19 @@ class WarmerReconciler:
     clock: Callable[[], datetime]
     image: str
     provider_url: str | None = None
-    _applied: dict[Key, Object] = field(default_factory=dict)
+    cron_jobs: CronJobs = field(init=False)
     _taken: dict[Key, set[str]] = field(default_factory=dict)
     """The pods whose reports stand in the status."""
+
+    def __post_init__(self) -> None:
+        """Know of no CronJob."""
+        self.cron_jobs = CronJobs(self.cluster, self.store)
 
     async def reconcile(self, key: Key) -> timedelta | None:
         """Make the cluster say what the warmer says; when to look again, if at all."""
         body = self.store.warmers.get(key)
         if body is None:
-            self._applied.pop(key, None)  # its CronJob goes by its owner reference
+            self.cron_jobs.forget(key)  # its CronJob goes by its owner reference
             self._taken.pop(key, None)
             self.warmth.forget(key)
             return None
@@ -86,7 +84,7 @@ class WarmerReconciler:
                 self.store.see_warmer(await self.cluster.get(CACHE_WARMER, *key))
             return _ONCE_MORE
         except ApiError:
-            self._applied.pop(key, None)
+            self.cron_jobs.forget(key)
             raise
 
     async def _reconcile(self, key: Key, warmer: CacheWarmer) -> timedelta | None:
@@ -102,7 +100,7 @@ class WarmerReconciler:
         awaits = _awaits(warmer, prefix, lanes)
         facts = WarmedPrefix(prefix.spec.ttl, prefix.spec.models, awaits)
         found = self._decide(key, warmer, facts, lanes, now)
-        await self._apply(key, warmer, prefix, facts, found)
+        await self._apply(key, warmer, facts, found)
         ttl = timedelta(seconds=TTL_SECONDS[facts.ttl])
         aged = [
             warming.shown(lane, found.skips.get(name), lanes.used.get(name), ttl, now)
@@ -110,7 +108,10 @@ class WarmerReconciler:
         ]
         conditions = found.conditions
         if found.times is not None and not found.stopped:
-            conditions = [*_ready(aged, found.times, self._trouble(key, warmer)), *conditions]
+            conditions = [
+                *warmer_conditions.ready(aged, found.times, self._trouble(key, warmer)),
+                *conditions,
+            ]
         await self._record(key, warmer, recorded, conditions, now, aged, found)
         await self._tell_transitions(warmer, recorded.conditions, conditions)
         await self._tell_runs(warmer, prefix, lanes, new)
@@ -231,7 +232,7 @@ class WarmerReconciler:
         if shared := self._shared_credential(key, warmer):
             return _stopped(times, "CredentialShared", shared)
         priced = worth.priced(lanes, facts.ttl)
-        conditions = [_cacheable(lanes, skips)]
+        conditions = [warmer_conditions.cacheable(lanes, skips)]
         left = worth.left_today(warmer, now)
         run, stop = NextRun(), ""
         if left is not None:
@@ -244,7 +245,7 @@ class WarmerReconciler:
         if pays.status == "False" and warmer.spec.when_uneconomical == "Suspend":
             stop = stop or pays.message
         if lanes.shared:
-            conditions.append(_exclusive(warmer, lanes))
+            conditions.append(warmer_conditions.exclusive(warmer, lanes))
         run = NextRun(
             suspended=bool(stop) or len(skips) == len(lanes.wanted),
             skip=tuple((name.credential, name.model, Digest(name.digest).short) for name in skips),
@@ -298,24 +299,12 @@ class WarmerReconciler:
         if name not in self.store.cron_jobs:
             return
         facts = WarmedPrefix("5m", warmer.spec.models)
-        await self._write(
-            key,
-            cronjob(
-                _scheduled_somehow(warmer),
-                facts,
-                _OFF,
-                image=self.image,
-                bundle_config_map=bundle_name(Key(key.namespace, warmer.spec.prefix_ref.name)),
-                provider_url=self.provider_url,
-            ),
-            warmer,
-        )
+        await self._put(key, _scheduled_somehow(warmer), facts, _OFF)
 
     async def _apply(
         self,
         key: Key,
         warmer: CacheWarmer,
-        prefix: PromptPrefix,
         facts: WarmedPrefix,
         found: "_Found",
     ) -> None:
@@ -327,45 +316,23 @@ class WarmerReconciler:
         hopeless = found.stopped or (useless and found.run.suspended)
         if hopeless and name not in self.store.cron_jobs:
             return
+        scheduled = warmer if found.times is not None else _scheduled_somehow(warmer)
+        await self._put(key, scheduled, facts, found.run)
+
+    async def _put(self, key: Key, warmer: CacheWarmer, facts: WarmedPrefix, run: NextRun) -> None:
+        """Have its CronJob stand there, and tell where somebody had done something to it."""
+        bundle = bundle_name(Key(key.namespace, warmer.spec.prefix_ref.name))
         desired = cronjob(
-            warmer if found.times is not None else _scheduled_somehow(warmer),
+            warmer,
             facts,
-            found.run,
+            run,
             image=self.image,
-            bundle_config_map=bundle_name(Key(key.namespace, prefix.metadata.name)),
+            bundle_config_map=bundle,
             provider_url=self.provider_url,
         )
-        await self._write(key, desired, warmer)
-
-    async def _write(self, key: Key, desired: Object, warmer: CacheWarmer) -> None:
-        """Apply a CronJob unless it stands as it was applied last."""
-        desired = _marked(desired)
-        name = Key(key.namespace, desired["metadata"]["name"])
-        last = self._applied.get(key)
-        repairs = last is not None and last["desired"] == desired
-        if last == {"desired": desired, "generation": self.store.cron_jobs.get(name)}:
-            return
-        done = await self._done_to(name) if repairs else ""
-        if last is None and name in self.store.cron_jobs:
-            there = await self.cluster.get(CRON_JOB, *name)
-            written = (
-                there if _stands(desired, there) else await self.cluster.apply(CRON_JOB, desired)
-            )
-        else:
-            written = await self.cluster.apply(CRON_JOB, desired)
-        self.store.see_cron_job(written)
-        if repairs:
-            await self._tell(warmer, "Repaired", f"the CronJob {name.name} was {done}: put back")
-        self._applied[key] = {"desired": desired, "generation": self.store.cron_jobs.get(name)}
-
-    async def _done_to(self, name: Key) -> str:
-        """What was done to a CronJob by hand, and by whom."""
-        try:
-            there = await self.cluster.get(CRON_JOB, *name)
-        except NotFoundError:
-            return "deleted"
-        by = editor_of(there["metadata"], "spec")
-        return f"changed by hand{f' by {by}' if by else ''}"
+        repaired = await self.cron_jobs.put(key, desired)
+        if repaired:
+            await self._tell(warmer, "Repaired", repaired)
 
     async def _record(
         self,
@@ -440,7 +407,7 @@ class WarmerReconciler:
         }
         for name in sorted(warmed & lanes.recorded.keys()):
             lane, known = lanes.recorded[name], before.get(name)
-            said = _result(lane, versions.get(lane.digest, ""))
+            said = warmer_conditions.result(lane, versions.get(lane.digest, ""))
             if said is None:
                 continue
             reason, note, facts = said
@@ -474,28 +441,6 @@ def _scheduled_somehow(warmer: CacheWarmer) -> CacheWarmer:
     return warmer.model_copy(update={"spec": spec})
 
 
-def _marked(desired: Object) -> Object:
-    """With its own hash, so that a field that is wished for no longer is noticed, too."""
-    digest = hashlib.sha256(msgspec.json.encode(desired, order="sorted")).hexdigest()[:16]
-    metadata = {**desired["metadata"], "annotations": {DESIRED_ANNOTATION: digest}}
-    return {**desired, "metadata": metadata}
-
-
-def _stands(desired: Any, found: Any) -> bool:
-    """Whether all that is wished for stands there; what the API server filled in may, too."""
-    if isinstance(desired, dict):
-        return isinstance(found, dict) and all(
-            key in found and _stands(value, found[key]) for key, value in desired.items()
-        )
-    if isinstance(desired, list):
-        return (
-            isinstance(found, list)
-            and len(desired) == len(found)
-            and all(map(_stands, desired, found))
-        )
-    return bool(desired == found)
-
-
 def _wanted(warmer: CacheWarmer, prefix: PromptPrefix) -> Iterable[LaneKey]:
     both = warmer.spec.warm == "StableAndCandidate"
     for revision in (prefix.status.stable, prefix.status.candidate if both else None):
@@ -520,25 +465,6 @@ def _awaits(warmer: CacheWarmer, prefix: PromptPrefix, lanes: Lanes) -> bool:
 def _about(warmer: CacheWarmer) -> Object:
     metadata = warmer.metadata
     return {"namespace": metadata.namespace, "name": metadata.name, "uid": metadata.uid}
-
-
-def _result(lane: Lane, version: str) -> tuple[str, str, dict[str, str]] | None:
-    """Reason, sentence and facts of what a job did to a lane; None where it did nothing."""
-    facts = {
-        "version": version,
-        "digest": str(lane.digest),
-        "credential": lane.credential,
-        "model": lane.model,
-    }
-    where = f"{lane.credential} on {lane.model}"
-    if lane.state == "Failed":
-        return "WarmingFailed", f"{where}: {lane.message}", facts
-    if lane.state == "Warm" and lane.last_usage is not None:
-        used = lane.last_usage
-        written = used.cache_write5m + used.cache_write1h
-        note = f"{where}: {version} read {used.cache_read:,} tokens and wrote {written:,}"
-        return "Warmed", note, facts
-    return None
 
 
 def _place(warmer: CacheWarmer) -> Key:
@@ -609,47 +535,5 @@ def _look_again(
     return min((wait for wait in waits if wait > timedelta()), default=None)
 
 
-def _cacheable(lanes: Lanes, skips: Mapping[LaneKey, Skip]) -> Finding:
-    below = sorted({skip.message for skip in skips.values() if skip.why == "BelowMinimum"})
-    if below:
-        return Finding("Cacheable", "False", "BelowMinimum", "; ".join(below))
-    if lanes.counted == lanes.wanted:
-        message = "the provider caches the contract for every model that is warmed"
-        return Finding("Cacheable", "True", "Cached", message)
-    message = "the provider has not counted the contract's tokens for every lane yet"
-    return Finding("Cacheable", "Unknown", "NotCounted", message)
-
-
-def _exclusive(warmer: CacheWarmer, lanes: Lanes) -> Finding:
-    other = min(lanes.shared.values())
-    credential, model = min(lanes.shared)
-    who = other if lanes.elsewhere else warmer.metadata.name
-    message = (
-        f"{len(lanes.shared)} lanes, {credential} on {model} for one, are named by {other}, too:"
-        f" {who} warms them; take them out of one of the two"
-    )
-    return Finding("Exclusive", "False", "LaneShared", message)
-
-
 def _id(prefix: str, lane: Lane) -> LaneId:
     return LaneId(prefix, lane.digest.short, lane.model, lane.fingerprint or "")
-
-
-def _ready(lanes: Collection[Lane], times: Timetable, trouble: str) -> list[Finding]:
-    failed = [lane for lane in lanes if lane.state == "Failed"]
-    if failed:
-        worst = failed[0]
-        message = (
-            f"{len(failed)} lanes failed; {worst.credential} on {worst.model}: {worst.message}"
-        )
-        return kstatus("WarmingFailed", message, stalled=True)
-    if trouble:
-        return kstatus("NoReport", trouble, stalled=True)
-    if lanes and all(lane.state == "Skipped" for lane in lanes):
-        return kstatus("Scheduled", f"nothing to do: {_why(lanes)}", ready=True)
-    return kstatus("Scheduled", f"warms at {times}", ready=True)
-
-
-def _why(lanes: Collection[Lane]) -> str:
-    """Why lanes are left out, each reason once."""
-    return "; ".join(sorted({lane.message or "" for lane in lanes}))

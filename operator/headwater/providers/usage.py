@@ -163,8 +163,11 @@ class SseUsageParser:
     @property
     def failure(self) -> str:
         """The type of the error with which the stream ended after all; empty where it has none."""
-        line = (self._last + self._line).rstrip().rpartition(b"\n")[2]
-        if not line.startswith(b"data:") or _ERROR not in line:
+        last = self._last + self._line
+        if _ERROR not in last:
+            return ""
+        line = last.rstrip().rpartition(b"\n")[2]
+        if not line.startswith(b"data:"):
             return ""
         try:
             event = _decode_error(line[5:])

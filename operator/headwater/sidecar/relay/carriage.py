@@ -170,11 +170,10 @@ class Carriage:
             answer.status, answer.reason, answer.headers, answer.fields, added, framing
         )
 
-    def passed(self, pieces: list[bytes], trailers: Sequence[Field], *, ended: bool) -> None:
+    def passed(self, data: bytes, trailers: Sequence[Field], *, ended: bool) -> None:
         """One read of the provider's is one write to the application."""
         if ended:
             self._upstream = None
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if not self._answer_chunked:
             out = self._pending + data if self._pending else data
         else:

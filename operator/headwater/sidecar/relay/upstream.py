@@ -36,7 +36,7 @@ class Sink(Protocol):
     def answered(self, answer: "Answer") -> None:
         """The final head is here."""
 
-    def passed(self, pieces: list[bytes], trailers: Sequence[Field], *, ended: bool) -> None:
+    def passed(self, data: bytes, trailers: Sequence[Field], *, ended: bool) -> None:
         """What one read brought of the body; `trailers` come with the end."""
 
     def lost(self, why: str, *, late: bool, unprocessed: bool) -> None:
@@ -317,7 +317,7 @@ class Upstream(asyncio.BufferedProtocol):
         """Give the sink what one read brought; at the end the connection is free again."""
         sink, trailers = self._sink, self._trailers
         # What came behind the end belongs to no request.
-        pieces = self._pieces[: self._end]
+        data = b"".join(self._pieces if self._end is None else self._pieces[: self._end])
         self._pieces.clear()
         if sink is None:
             return
@@ -329,7 +329,7 @@ class Upstream(asyncio.BufferedProtocol):
             else:
                 self._waiting.clear()
                 self._transport.abort()
-        sink.passed(pieces, trailers, ended=ended)
+        sink.passed(data, trailers, ended=ended)
 
     @property
     def _written(self) -> bool:
