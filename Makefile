@@ -35,7 +35,7 @@ FUZZ := .venv-fuzz/bin/python
 fuzz: install ## Search for bytes that crash the sidecar or bring it off the contract (MINUTES=2)
 	@test -x $(FUZZ) || $(PY) -m uv venv -q -p $(PY) .venv-fuzz
 	@$(PY) -m uv pip sync -q -p $(FUZZ) --require-hashes requirements/fuzz.txt
-	@for target in request bundle; do PYTHONPATH=operator:. \
+	@for target in request bundle placing; do PYTHONPATH=operator:. \
 	    $(FUZZ) -m fuzz $$target $(or $(MINUTES),2) || exit 1; done
 
 lint: install ## ruff, mypy strict, import-linter

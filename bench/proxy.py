@@ -71,6 +71,8 @@ class Load:
     query: str = ""
     headers: str = ""
     """`name: value`, with | between them, beside those that every proxy needs."""
+    stream: str = ""
+    """As in `conversation`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ def pinned_sidecar(at: Path, provider: str) -> Iterator[tuple[int, str]]:
 
 
 @contextlib.contextmanager
-def _nginx(at: Path, provider: str) -> Iterator[tuple[int, str]]:
+def pinned_nginx(at: Path, provider: str) -> Iterator[tuple[int, str]]:
+    """The same of nginx, which passes on (`proxy_pass`) and splices nothing."""
     port = free_port()
     config = at / "nginx.conf"
     config.write_text(_NGINX.format(at=at, provider=urlsplit(provider).netloc, port=port))
@@ -145,14 +148,20 @@ def pinned(core: int, *command: str) -> tuple[str, ...]:
     return ("taskset", "-c", str(core), *command) if many else command
 
 
-def conversation(turns: int) -> bytes:
-    """A conversation of so many turns before the last, short one."""
+def conversation(turns: int, stream: str = "") -> bytes:
+    """A conversation of so many turns before the last, short one.
+
+    It asks the provider for a stream in a `burst` or `paced`: in its text, which all peers keep.
+    """
     messages = [
         {"role": ("user", "assistant")[number % 2], "content": f"{number}: {_TURN}"}
         for number in range(2 * (turns // 2))
     ]
     messages.append({"role": "user", "content": "How do I send an invoice? " * 30})
     asked = {"model": "claude-opus-4-8", "max_tokens": 16, "messages": messages}
+    if stream:
+        messages[-1]["content"] += f"Answer {stream}."
+        asked["stream"] = True
     return json.dumps(asked).encode()
 
 
@@ -162,9 +171,9 @@ def load(at: Path, pid: int, url: str, given: Load, seconds: int = 1) -> Measure
     Raises:
         RuntimeError: it answered with an error.
     """
-    script, body = at / "wrk.lua", at / f"{given.turns}.json"
+    script, body = at / "wrk.lua", at / f"{given.turns}{given.stream}.json"
     script.write_text(_WRK)
-    body.write_bytes(conversation(given.turns))
+    body.write_bytes(conversation(given.turns, given.stream))
     before = cpu_seconds(pid)
     command = pinned(
         0, "wrk", "-t1", f"-c{given.clients}", f"-d{seconds}", "--latency", "-s", str(script),
@@ -188,7 +197,7 @@ def load(at: Path, pid: int, url: str, given: Load, seconds: int = 1) -> Measure
 
 def _ratios(at: Path, provider: str) -> list[Row]:
     rows = []
-    with _nginx(at, provider) as nginx, pinned_sidecar(at, provider) as sidecar:
+    with pinned_nginx(at, provider) as nginx, pinned_sidecar(at, provider) as sidecar:
         for name, given, target in (
             ("cpu_json_1k", Load(0, 16), "<= 3.0"),
             ("cpu_json_1m", Load(550, 4), "<= 2.2"),

@@ -10,7 +10,7 @@ with atheris.instrument_imports(include=["headwater"]):
     from fuzz import seeds
     from fuzz.targets import TARGETS
 
-_SEEDS = {"request": seeds.requests, "bundle": seeds.bundles}
+_SEEDS = {"request": seeds.requests, "bundle": seeds.bundles, "placing": seeds.placings}
 
 
 def main(target: str, minutes: str) -> None:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from fuzz.targets import BUNDLE, CONTRACT, CUT, DIGEST, MODEL, PATHS
+from fuzz.targets import BUNDLE, CONTRACT, CUT, DIGEST, MODEL, PATHS, PLACINGS
 from headwater.contract.bundle import ROUTE_FILE, encode
 
 WORDS: Final = (
@@ -52,8 +52,23 @@ def requests() -> Iterator[bytes]:
         yield (
             head + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n%b" % (len(packed), packed)
         )
+    # In pieces of one request each, so that the head is known from the second one on.
+    short = json.dumps({"model": MODEL, "messages": []}).encode()
+    again = b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(short)
+    yield bytes([len(again + short)]) + (again + short) * 3
     yield b"\x00" + b"GET /v1/models?limit=5 HTTP/1.1\r\nhost: a\r\n\r\n" * 2
     yield b"\x03PUT /v1/files HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+
+
+def placings() -> Iterator[bytes]:
+    """Inputs of `targets.placing`."""
+    asked = {"role": "user", "content": "hi"}
+    tools = {"role": "assistant", "content": [{"type": "tool_use", "input": {}}] * 20}
+    told = {"role": "user", "content": [{"type": "text", "text": "1", "cache_control": None}]}
+    grown = {"model": MODEL, "messages": [asked, tools, told], "system": "own"}
+    for body in (*_bodies(), json.dumps(grown).encode()):
+        for number in range(len(PLACINGS)):
+            yield bytes([number]) + body
 
 
 def bundles() -> Iterator[bytes]:

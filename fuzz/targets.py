@@ -18,9 +18,11 @@ import h11
 
 from headwater.contract import bundle as bundles
 from headwater.contract.assembly import Request, prepare, splice
-from headwater.contract.content import canonical_bytes, content
+from headwater.contract.content import MARKER_KEY, canonical_bytes, content
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError
+from headwater.contract.markers import MARKER_LIMIT
+from headwater.contract.placing import Placing, Point
 from headwater.contract.reasons import RefusalError
 from headwater.contract.route import Revision, Route
 from headwater.sidecar.bundles import BundleFollower, Served
@@ -50,6 +52,11 @@ BUNDLE: Final = bundles.Bundle(
 CUT: Final = b"\n--\n"
 """Between the files of a bundle."""
 PATHS: Final = (b"/v1/messages", b"/v1/messages/count_tokens", b"/v1/messages/batches")
+PLACINGS: Final = (
+    Placing("A"),
+    Placing("C"),
+    Placing(points=(Point("user", -2), Point("system", 0), Point("assistant", 0), Point())),
+)
 
 _PREPARED: Final = prepare(CONTRACT)
 _HOST: Final = b"provider.test"
@@ -307,4 +314,58 @@ def bundle(data: bytes) -> None:
                 raise OffContractError(f"off the contract: {sent!r}")
 
 
-TARGETS: Final = {"request": request, "bundle": bundle}
+def placing(data: bytes) -> None:
+    """The body of a request whose prefix declares markers; the first byte says which.
+
+    Raises:
+        OffContractError: more was put in than markers, or another number of them.
+    """
+    first, body = data[:1], data[1:]
+    declared = PLACINGS[ord(first or b"\0") % len(PLACINGS)]
+    try:
+        plain = splice(Request.read(body), _PREPARED, (MODEL,))
+    except RefusalError:
+        return
+    placed = splice(Request.read(body), _PREPARED, (MODEL,), declared)
+    (before, had, repeated), (after, has, repeats) = map(_unmarked, (plain.body, placed.body))
+    added = placed.own_markers - plain.own_markers
+    if before != after or has - had != added or repeats > repeated:
+        raise OffContractError(f"other than markers were put in: {placed.body!r}")
+    if added and placed.own_markers + _PREPARED.markers > MARKER_LIMIT:
+        raise OffContractError(f"too many markers: {placed.body!r}")
+
+
+def _unmarked(body: bytes) -> tuple[Any, int, int]:
+    """A request with texts as blocks and without their markers; and how many these were.
+
+    Besides, how many keys were repeated in an object, anywhere.
+    """
+    repeated = 0
+
+    def read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
+        repeated += len(pairs) - len(dict(pairs))
+        return dict(pairs)
+
+    try:
+        text = body.decode("utf-8", "surrogateescape")
+        document: dict[str, Any] = json.loads(text, object_pairs_hook=read)
+    except RecursionError:
+        return None, 0, 0
+    messages = document.get("messages")
+    found = 0
+    for holder, key in (
+        (document, "system"),
+        *((each, "content") for each in messages or () if isinstance(each, dict)),
+    ):
+        if isinstance(holder.get(key), str):
+            holder[key] = [{"type": "text", "text": holder[key]}]
+        blocks = holder.get(key)
+        for block in blocks if isinstance(blocks, list) else ():
+            if isinstance(block, dict) and block.get(MARKER_KEY) is not None:
+                found += 1
+                del block[MARKER_KEY]
+    return document, found, repeated
+
+
+TARGETS: Final = {"request": request, "bundle": bundle, "placing": placing}

@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from fuzz import seeds, targets
 
-SEEDS = {"request": list(seeds.requests()), "bundle": list(seeds.bundles())}
+SEEDS = {
+    "request": list(seeds.requests()),
+    "bundle": list(seeds.bundles()),
+    "placing": list(seeds.placings()),
+}
 WORDS = [word.encode() for word in seeds.WORDS]
 
 
@@ -46,6 +50,7 @@ def test_the_seeds_are_well(target: str) -> None:
         ),
         ("request", b'\x81{"model":"claude-opus-4-8","metadata":{"user_id":"\x91"}}'),
         ("bundle", SEEDS["bundle"][2] + targets.CUT + b'{"format":1,"tools":[],"system":"a"}'),
+        ("placing", b'\0{"model":"claude-opus-4-8","messages":[{"content":"a","\x80":1}]}'),
         ("bundle", b'{"format":1,"x":' + b"[" * 3_000 + b"]" * 3_000 + b"}"),
     ],
 )
@@ -66,6 +71,13 @@ def test_requests_near_the_seeds(data: bytes) -> None:
 def test_bundles_near_the_seeds(data: bytes) -> None:
     """Nothing crashes, and no byte is used that was not verified."""
     targets.TARGETS["bundle"](data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(near("placing"))
+def test_placings_near_the_seeds(data: bytes) -> None:
+    """Nothing crashes, and nothing but markers is put in, nor a fifth one."""
+    targets.TARGETS["placing"](data)
 
 
 @pytest.mark.parametrize(
