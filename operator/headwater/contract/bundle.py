@@ -5,7 +5,6 @@ controller compares what it wants with what it finds. Decoding verifies every fi
 name and trusts nothing else.
 """
 
-import gzip
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ GZIP_ABOVE: Final = 64 << 10
 """Bytes above which a contract is compressed, so that stable and candidate fit side by side."""
 CONTRACT_LIMIT: Final = 16 << 20
 """Bytes a decompressed file may have: a small file must not fill a consumer's memory."""
+_GZIP: Final = zlib.MAX_WBITS | 16  # zlib's word for gzip's framing
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def encode_contract(digest: Digest, canonical: bytes | None) -> tuple[str, bytes
     if len(canonical) <= GZIP_ABOVE:
         return f"{digest.hex}.json", canonical
     # No time stamp and a fixed level: the same contract is the same file everywhere.
-    return f"{digest.hex}.json.gz", gzip.compress(canonical, compresslevel=9, mtime=0)
+    return f"{digest.hex}.json.gz", zlib.compress(canonical, level=9, wbits=_GZIP)
 
 
 def encode_route(route: Route) -> bytes:
@@ -225,7 +225,7 @@ def decode_contract(digest: Digest, files: Mapping[str, bytes]) -> bytes:
 
 
 def _unpack(packed: bytes, name: str) -> bytes:
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip framing
+    unpacker = zlib.decompressobj(wbits=_GZIP)
     try:
         canonical = unpacker.decompress(packed, CONTRACT_LIMIT)
     except zlib.error as error:
