@@ -83,6 +83,7 @@ async def run(options: Options, clock: Callable[[], datetime] = lambda: datetime
         LeadershipLostError: another controller may be working by now.
     """
     running: asyncio.Task[None]
+    asyncio.get_running_loop().set_exception_handler(_heard)
 
     def heed_signals() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -92,6 +93,12 @@ async def run(options: Options, clock: Callable[[], datetime] = lambda: datetime
     heed_signals()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+def _heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Tell of what nobody caught, but for a watch of kopf's that a stop found in its middle."""
+    if "asyncgen" not in context:
+        loop.default_exception_handler(context)
 
 
 async def _run(

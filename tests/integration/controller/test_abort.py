@@ -117,7 +117,10 @@ def begin_canary(team: Team) -> None:
 
     def begun() -> bool:
         bundles = [team.bundle(namespace) for namespace in team.others]
-        return all(bundle is not None and digest in contracts(bundle) for bundle in bundles)
+        held = team.prefix()["metadata"].get("finalizers")  # written once a pod is seen
+        return bool(held) and all(
+            bundle is not None and digest in contracts(bundle) for bundle in bundles
+        )
 
     wait_until(begun, PATIENCE, "the candidate has its share")
     team.await_event("WeightRaised", "the first step")

@@ -346,7 +346,7 @@ async def test_an_application_that_reads_slowly_slows_the_provider(framing: byte
             await writer.drain()
             sent += len(piece)
 
-    async with wired(script, patience=Patience(silence=0.3)) as wire:
+    async with wired(script, patience=Patience(silence=1)) as wire:
         reader, writer = await wire.open()
         transport = cast("asyncio.Transport", writer.transport)
         transport.pause_reading()
@@ -354,7 +354,7 @@ async def test_an_application_that_reads_slowly_slows_the_provider(framing: byte
         before = -1
         while sent != before or not sent:
             before = sent
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1.2)
         assert sent < 60 << 20
         transport.resume_reading()
         await reader.readuntil(b"\r\n\r\n")
