@@ -194,43 +194,65 @@ def test_an_abort_without_annotations(
     assert [line.error for line in chat.lines() if line.error] == []
 
 
-def test_a_warmer(node: Cluster, prefix: Prefix, stopwatch: Stopwatch) -> None:
-    """Its CronJob starts a Job whose pod mounts the key, and what that reports is in the status."""
-    secret = {"name": "anthropic", "namespace": OWNER}
-    warmer = {"name": "warm", "namespace": OWNER}
-    credential = {"name": "prod", "secretRef": {"name": "anthropic", "key": "key"}}
-    digest = prefix.status["stable"]["digest"]
-    with stopwatch.step("a warmer's lanes are warm"):
-        apply(
-            node,
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": secret,
-                "stringData": {"key": "sk-of-the-warmer"},
-            },
-            {
-                "apiVersion": "headwater.dev/v1alpha1",
-                "kind": "CacheWarmer",
-                "metadata": warmer,
-                "spec": {
-                    "prefixRef": {"name": PREFIX},
-                    "credentials": [credential],
-                    "schedule": "* * * * *",
-                },
-            },
+def test_a_warmer(node: Cluster, prefix: Prefix, chat: Application, stopwatch: Stopwatch) -> None:
+    """Its pods mount the keys: one write, then reads; what is warm is what is live.
+
+    A lane that an application uses is left to it, and a budget that is spent suspends the CronJob.
+    """
+    former = prefix.status["stable"]
+    keys = {"quiet": "sk-of-the-warmer", "busy": f"sk-{chat.namespace}"}
+    about = {"name": "warm", "namespace": OWNER}
+    spec = {
+        "prefixRef": {"name": PREFIX},
+        "credentials": [
+            {"name": name, "secretRef": {"name": "anthropic", "key": name}} for name in keys
+        ],
+        "schedule": "* * * * *",
+    }
+    kind = {"apiVersion": "headwater.dev/v1alpha1", "kind": "CacheWarmer", "metadata": about}
+    secret = {**about, "name": "anthropic"}
+
+    def lane_of(credential: str, **expected: Any) -> dict[str, Any]:
+        """Wait until a lane is so, over some minutes of the schedule."""
+
+        def found() -> dict[str, Any]:
+            lanes: list[dict[str, Any]] = warmer().get("lanes", [])
+            (lane,) = (each for each in lanes if each["credential"] == credential)
+            assert lane | expected == lane, lane
+            return lane
+
+        return wait_until(found, 2 * PATIENCE, f"the lane of {credential} is {expected}", 1)
+
+    def warmer() -> dict[str, Any]:
+        status: dict[str, Any] = node.get("cachewarmer", "warm", "-n", OWNER).get("status", {})
+        return status
+
+    with stopwatch.step("a warmer's lane is warm"):
+        apply(node, {"apiVersion": "v1", "kind": "Secret", "metadata": secret, "stringData": keys})
+        apply(node, {**kind, "spec": spec})
+        first = lane_of("quiet", state="Warm", digest=former["digest"])
+    with stopwatch.step("its next run reads, and leaves out what an application keeps warm"):
+        wait_until(
+            lambda: lane_of("quiet")["lastWarmAt"] > first["lastWarmAt"], 2 * PATIENCE, "it ran", 1
         )
-
-        def lanes() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = (
-                node.get("cachewarmer", "warm", "-n", OWNER).get("status", {}).get("lanes", [])
-            )
-            assert [lane["state"] for lane in found] == ["Warm"], found
-            return found
-
-        (lane,) = wait_until(lanes, 2 * PATIENCE, "the warmer's one lane is Warm", 1)
-    assert (lane["credential"], lane["digest"]) == ("prod", digest)
-    assert lane["lastUsage"]["cacheWrite5m"] + lane["lastUsage"]["cacheRead"] > 0
+        usage = lane_of("quiet", state="Warm")["lastUsage"]
+        assert (usage["cacheWrite5m"], usage["cacheRead"] > 0) == (0, True)
+        lane_of("busy", state="Skipped", message="real requests keep it warm")
+    with stopwatch.step("a new version is warm"):
+        digest = prefix.publish("warmed", rollout={"strategy": "Immediate"})
+        prefix.await_phase("Stable", "warmed")
+        lane_of("quiet", state="Warm", digest=digest)
+    assert former["version"] in {each["version"] for each in prefix.status["retained"]}
+    with stopwatch.step("a budget that is spent suspends the CronJob"):
+        apply(node, {**kind, "spec": {**spec, "budget": {"maxUsdPerDay": "0.0001"}}})
+        wait_until(
+            lambda: node.get("cronjob", "headwater-warm", "-n", OWNER)["spec"]["suspend"],
+            PATIENCE,
+            "the CronJob is suspended",
+            1,
+        )
+    conditions = {each["type"]: each["status"] for each in warmer()["conditions"]}
+    assert conditions["WithinBudget"] == "False"
     jobs = node.get("jobs", "-n", OWNER)["items"]
     assert {owner["name"] for job in jobs for owner in job["metadata"]["ownerReferences"]} == {
         "headwater-warm"
