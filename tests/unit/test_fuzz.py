@@ -50,7 +50,7 @@ def test_the_seeds_are_well(target: str) -> None:
         ),
         ("request", b'\x81{"model":"claude-opus-4-8","metadata":{"user_id":"\x91"}}'),
         ("bundle", SEEDS["bundle"][2] + targets.CUT + b'{"format":1,"tools":[],"system":"a"}'),
-        ("placing", b'\0{"model":"claude-opus-4-8","messages":[{"content":"a","\x80":1}]}'),
+        ("placing", b'\1{"model":"claude-opus-4-8","system":[{"type":"\x96","text":"a"}]}'),
         ("bundle", b'{"format":1,"x":' + b"[" * 3_000 + b"]" * 3_000 + b"}"),
     ],
 )

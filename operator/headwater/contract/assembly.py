@@ -329,12 +329,16 @@ def _with_room(system: bytes, indexes: Collection[int]) -> list[bytes | None]:
     """The team's system blocks, with None where a marker may be placed."""
     if not system or not indexes:
         return [system]
-    blocks = decode_elements(b"[" + system + b"]")
-    wanted = {index % len(blocks) for index in indexes if -len(blocks) <= index < len(blocks)}
+    try:
+        blocks = decode_elements(b"[" + system + b"]")
+        named = {index % len(blocks) for index in indexes if -len(blocks) <= index < len(blocks)}
+        wanted = {index for index in named if markable(blocks[index])}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return [system]  # of another shape, so the provider will refuse it
     parts: list[bytes | None] = []
     for index, block in enumerate(blocks):
         parts.append(b"," if index else b"")
-        if index in wanted and markable(block):
+        if index in wanted:
             parts += (bytes(block)[:-1].rstrip(), None, b"}")
         else:
             parts.append(bytes(block))

@@ -6,7 +6,6 @@ cached behind, the shared prefix included.
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
 import msgspec
@@ -26,8 +25,7 @@ class Settings(NamedTuple):
     speed: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(msgspec.Struct, frozen=True):
     """What keys the provider's cache of a contract: caches never cross lanes.
 
     Source: the provider's pages on prompt caching (workspace, model, thinking, speed) and

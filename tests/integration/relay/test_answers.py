@@ -320,13 +320,18 @@ async def test_what_was_received_is_not_sent_again(*, hard: bool) -> None:
         assert asked == 1
 
 
-async def test_bytes_that_nobody_asked_for_close_the_connection() -> None:
-    """An answer too many must never become the answer of the next request."""
-    async with wired(answering(OK + OK, OK)) as wire:
+@pytest.mark.parametrize(
+    "answer", [OK, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"]
+)
+async def test_bytes_that_nobody_asked_for_close_the_connection(answer: bytes) -> None:
+    """An answer too many must never become the answer of the next request, nor a part of this."""
+    async with wired(answering(answer + OK, answer)) as wire:
         reader, writer = await wire.open()
         for _ in range(3):
             writer.write(PASS)
-            assert (await message(reader))[1] == b"ok"
+            head, body = await message(reader)
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert body == b"ok"
             await asyncio.sleep(0.02)
         assert len(wire.connections) == 3
 

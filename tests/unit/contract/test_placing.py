@@ -98,6 +98,16 @@ def test_where_markers_go(placing: Placing, fields: dict[str, Any], places: list
     assert count == len(places) + ("cache_control" in fields)
 
 
+def test_a_block_that_says_null_is_left_alone() -> None:
+    """The key must not stand there twice, so the block before it gets the marker."""
+    said: dict[str, Any] = {"type": "text", "text": "b", "cache_control": None}
+    blocks = [{"type": "text", "text": "a"}, said]
+    messages = [{"role": "user", "content": blocks}]
+    body, count = sent(Placing("C"), messages=messages, system=[said])
+    assert body["messages"][0]["content"] == [{**blocks[0], "cache_control": FIVE}, said]
+    assert (body["system"][-1], count) == (said, 1)
+
+
 def test_an_hour_of_the_programs_own_is_left_alone() -> None:
     """A marker of five minutes before it would be refused."""
     contract = prepare(canonical_bytes(content(tools=[], system=[{"text": "x"}], ttl="1h")))

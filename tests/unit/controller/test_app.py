@@ -10,7 +10,7 @@ from headwater.controller import app
 def test_only_a_watch_that_is_stopped_in_its_middle_is_not_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """kopf's generator objects to being closed from outside; everything else is an error."""
+    """Kopf's generator objects to being closed from outside; everything else is an error."""
     loop = asyncio.new_event_loop()
     try:
         app._heard(loop, {"message": "while closing", "asyncgen": object()})

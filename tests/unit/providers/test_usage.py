@@ -141,6 +141,27 @@ def test_any_chunking_gives_the_same_usage(cuts: list[int], ending: bytes) -> No
     assert read(*chunks) == STREAMED
 
 
+ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
+
+
+@given(st.lists(st.integers(0, len(ERROR)), max_size=20), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_any_chunking_gives_the_same_failure(cuts: list[int], ending: bytes) -> None:
+    """The error with which a stream ends is seen however it is cut."""
+    bounds = [0, *sorted(cuts), len(ERROR)]
+    parser = SseUsageParser()
+    parser.feed(STREAM)
+    for a, b in itertools.pairwise(bounds):
+        parser.feed(ERROR[a:b].replace(b"\n", ending))
+    assert parser.failure == "overloaded_error"
+
+
+def test_an_error_whose_line_has_no_end_is_seen() -> None:
+    """Whoever writes it may leave before."""
+    parser = SseUsageParser()
+    parser.feed(ERROR.rstrip())
+    assert parser.failure == "overloaded_error"
+
+
 def test_byte_by_byte() -> None:
     """The finest chunking of all."""
     assert read(*(bytes([byte]) for byte in STREAM)) == STREAMED

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from headwater.contract.digest import Digest
@@ -59,10 +60,10 @@ async def test_a_lane_kept_warm_is_expected_to_hit_at_once() -> None:
     clock = Clock()
     assert (await enter(Lanes(), clock, LANE, route)).eligible
     for other in (
-        replace(LANE, credential="another"),
-        replace(LANE, model="another"),
-        replace(LANE, digest=Digest.of(b"")),
-        replace(LANE, effort="low"),
+        msgspec.structs.replace(LANE, credential="another"),
+        msgspec.structs.replace(LANE, model="another"),
+        msgspec.structs.replace(LANE, digest=Digest.of(b"")),
+        msgspec.structs.replace(LANE, effort="low"),
     ):
         assert not (await enter(Lanes(), clock, other, route)).eligible
 
@@ -72,7 +73,7 @@ async def test_one_request_writes_a_cold_lane_and_the_others_read() -> None:
     clock, lanes = Clock(), Lanes()
     leader = await enter(lanes, clock)
     waiting = [asyncio.create_task(enter(lanes, clock)) for _ in range(49)]
-    other_lane = await enter(lanes, clock, replace(LANE, model="another"))
+    other_lane = await enter(lanes, clock, msgspec.structs.replace(LANE, model="another"))
     assert not other_lane.eligible
     await asyncio.sleep(0)
     assert not any(task.done() for task in waiting)
@@ -118,7 +119,7 @@ async def test_memory_is_bounded() -> None:
     """Credentials come from requests."""
     clock, lanes = Clock(), Lanes(capacity=3)
     for number in range(10):
-        (await enter(lanes, clock, replace(LANE, credential=str(number)))).began()
+        (await enter(lanes, clock, msgspec.structs.replace(LANE, credential=str(number)))).began()
     assert [lane.credential for lane, _ in lanes.last_used()] == ["7", "8", "9"]
 
 

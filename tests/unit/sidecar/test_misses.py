@@ -1,9 +1,9 @@
 """Why a request was a miss."""
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from headwater.contract.digest import Digest
 from headwater.contract.lane import Lane
