@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import proxy
-from bench.peers_plot import draw
+from bench.peers_plot import Costs, draw
 from bench.processes import started
 from bench.rows import Row, show, write
 from bench.sidecar import write_bundle
@@ -54,7 +54,7 @@ class _Peer:
     headers: str = ""
 
 
-def measure() -> dict[tuple[str, str], dict[str, float | str]]:
+def measure() -> Costs:
     """Processor time for a request in us, or why there is none: by kind and size, then by peer."""
     with TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         at = Path(name)
@@ -69,7 +69,7 @@ def measure() -> dict[tuple[str, str], dict[str, float | str]]:
             "litellm": _Peer(*stack.enter_context(_litellm(at, provider)), 4),
         }
         cells = [(kind, size) for kind in _STREAMS for size in _TURNS]
-        measured = {}
+        measured: dict[tuple[str, str], dict[str, float | str]] = {}
         for number, (kind, size) in enumerate(cells, 1):
             _say(f"{number} of {len(cells)}: {kind}, {size}")
             # Few at once where an answer takes long, lest much be cut off uncounted at the end.
@@ -79,7 +79,7 @@ def measure() -> dict[tuple[str, str], dict[str, float | str]]:
     return measured
 
 
-def rows(measured: Mapping[tuple[str, str], Mapping[str, float | str]]) -> list[Row]:
+def rows(measured: Costs) -> list[Row]:
     """The ratios that have a target, then each figure."""
     figures = {
         (peer, kind, size): cost
@@ -97,6 +97,7 @@ def rows(measured: Mapping[tuple[str, str], Mapping[str, float | str]]) -> list[
                 target,
             )
             for peer, target in _TARGETS.items()
+            if peer in small
         ),
         *(
             Row(f"{peer}.cpu_{kind}_{size}", round(cost, 1), "us")
@@ -105,7 +106,7 @@ def rows(measured: Mapping[tuple[str, str], Mapping[str, float | str]]) -> list[
     ]
 
 
-def table(measured: Mapping[tuple[str, str], Mapping[str, float | str]]) -> Table:
+def table(measured: Costs) -> Table:
     """The peers beside each other; where one has no figure, the reason."""
     peers = list(next(iter(measured.values())))
     shown = Table(title="processor time for a request, us")
@@ -127,7 +128,10 @@ def _beside(at: Path, peers: Mapping[str, _Peer], given: proxy.Load) -> dict[str
             if isinstance(turns, list):
                 peer = peers[name]
                 load = replace(given, headers=peer.headers)
-                turns.append(proxy.load(at, peer.process, peer.url, load, peer.seconds).cpu)
+                try:
+                    turns.append(proxy.load(at, peer.process, peer.url, load, peer.seconds).cpu)
+                except RuntimeError:
+                    found[name] = f"fails with {given.clients} clients"
     return {
         name: turns if isinstance(turns, str) else statistics.median(turns)
         for name, turns in found.items()

@@ -215,13 +215,13 @@ def test_a_warmer(node: Cluster, prefix: Prefix, chat: Application, stopwatch: S
     def lane_of(credential: str, **expected: Any) -> dict[str, Any]:
         """Wait until a lane is so, over some minutes of the schedule."""
 
-        def found() -> dict[str, Any]:
+        def is_so() -> dict[str, Any]:
             lanes: list[dict[str, Any]] = warmer().get("lanes", [])
-            (lane,) = (each for each in lanes if each["credential"] == credential)
-            assert lane | expected == lane, lane
-            return lane
+            found = [each for each in lanes if each["credential"] == credential]
+            assert [lane | expected for lane in found] == found != [], lanes
+            return found[0]
 
-        return wait_until(found, 2 * PATIENCE, f"the lane of {credential} is {expected}", 1)
+        return wait_until(is_so, 2 * PATIENCE, f"the lane of {credential} is {expected}", 1)
 
     def warmer() -> dict[str, Any]:
         status: dict[str, Any] = node.get("cachewarmer", "warm", "-n", OWNER).get("status", {})
