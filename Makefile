@@ -60,9 +60,11 @@ bench: install control-plane ## Measure, print a table, write build/bench.json
 	@$(PY) -m bench
 
 PEERS := build/peers
-bench-peers: install ## Measure the sidecar beside LiteLLM and Portkey (installs them into build/peers)
+bench-peers: install ## Measure the sidecar beside nginx, LiteLLM and Portkey (installs the two into build/peers)
 	@test -x $(PEERS)/litellm/bin/python || $(PY) -m uv venv -q -p $(PY) $(PEERS)/litellm
 	@$(PY) -m uv pip install -q -p $(PEERS)/litellm/bin/python 'litellm[proxy]'
+	@mkdir -p $(PEERS)/portkey # with a newer server it answers every stream with a 500
+	@echo '{"overrides": {"@hono/node-server": "~1.13.8"}}' > $(PEERS)/portkey/package.json
 	@npm install --silent --no-audit --no-fund --prefix $(PEERS)/portkey @portkey-ai/gateway
 	@$(PY) -m bench.peers
 
