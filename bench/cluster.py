@@ -74,6 +74,19 @@ async def label_namespaces(client: KubernetesCluster, names: list[str], value: s
     await asyncio.gather(*(make(name) for name in names))
 
 
+async def declare_prefixes(client: KubernetesCluster, count: int) -> None:
+    """Prefixes of 2 KB, each in and for a namespace of its own, like `one-7`."""
+    names = [f"one-{number}" for number in range(count)]
+    await label_namespaces(client, names, "one")
+    gate = asyncio.Semaphore(20)
+
+    async def declare(name: str) -> None:
+        async with gate:
+            await client.apply(PROMPT_PREFIX, prefix(name, 2_000, name))
+
+    await asyncio.gather(*(declare(name) for name in names))
+
+
 async def served(client: KubernetesCluster, count: int) -> None:
     """Wait until all of `count` prefixes are stable."""
 

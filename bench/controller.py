@@ -8,7 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench.cluster import label_namespaces, on_fresh_cluster, prefix, served, until
+from bench.cluster import (
+    declare_prefixes,
+    label_namespaces,
+    on_fresh_cluster,
+    prefix,
+    served,
+    until,
+)
 from bench.processes import headwater, resident_mb
 from bench.rows import Row
 from headwater.cluster import CONFIG_MAP, PROMPT_PREFIX
@@ -59,20 +66,12 @@ async def _hundred(plane: ControlPlane, client: KubernetesCluster, directory: Pa
 
 async def _thousand(plane: ControlPlane, client: KubernetesCluster, directory: Path) -> list[Row]:
     """1,000 prefixes of 2 KB with a bundle each, all new to the controller."""
-    names = [f"one-{number}" for number in range(1_000)]
-    await label_namespaces(client, names, "one")
-    gate = asyncio.Semaphore(20)
-
-    async def declare(name: str) -> None:
-        async with gate:
-            await client.apply(PROMPT_PREFIX, prefix(name, 2_000, name))
-
-    await asyncio.gather(*(declare(name) for name in names))
+    await declare_prefixes(client, 1_000)
     started = time.perf_counter()
     with headwater(
         "controller", environment=plane.environment, log=directory / "controller.log"
     ) as process:
-        await served(client, len(names))
+        await served(client, 1_000)
         taken = time.perf_counter() - started
         resident = resident_mb(process.pid)
     return [

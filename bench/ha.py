@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from bench.cluster import label_namespaces, on_fresh_cluster, prefix, served, until
+from bench.cluster import declare_prefixes, on_fresh_cluster, prefix, served, until
 from bench.controller import writes
 from bench.processes import headwater
 from bench.rows import Row
@@ -26,15 +26,7 @@ def measure() -> list[Row]:
 
 
 async def _measure(plane: ControlPlane, client: KubernetesCluster, directory: Path) -> list[Row]:
-    names = [f"one-{number}" for number in range(_PREFIXES)]
-    await label_namespaces(client, names, "one")
-    gate = asyncio.Semaphore(20)
-
-    async def declare(name: str) -> None:
-        async with gate:
-            await client.apply(PROMPT_PREFIX, prefix(name, 2_000, name))
-
-    await asyncio.gather(*(declare(name) for name in names))
+    await declare_prefixes(client, _PREFIXES)
     log = directory / "log"
     with headwater("controller", environment=plane.environment, log=log):
         await served(client, _PREFIXES)

@@ -8,17 +8,21 @@ class HeadwaterError(Exception):
     """The base of every error that Headwater raises on purpose."""
 
 
-class ContentError(HeadwaterError):
-    """The declared content cannot be a contract.
-
-    Attributes:
-        where: the path of the offending part, as in `system[2].text`.
-    """
+class _PlacedError(HeadwaterError):
+    """An error about one part of a request."""
 
     def __init__(self, where: str, message: str) -> None:
         """Keep the place apart from the sentence, so that both can be shown."""
         self.where = where
         super().__init__(f"{where}: {message}")
+
+
+class ContentError(_PlacedError):
+    """The declared content cannot be a contract.
+
+    Attributes:
+        where: the path of the offending part, as in `system[2].text`.
+    """
 
 
 class DigestError(HeadwaterError):
@@ -62,30 +66,20 @@ class PinError(HeadwaterError):
         super().__init__(message)
 
 
-class RequestError(HeadwaterError):
+class RequestError(_PlacedError):
     """What a program wants to send cannot be sent as it is.
 
     Attributes:
         where: the path of the offending part, as in `messages[3].content[0].text`.
     """
 
-    def __init__(self, where: str, message: str) -> None:
-        """Keep the place apart from the sentence, so that both can be shown."""
-        self.where = where
-        super().__init__(f"{where}: {message}")
 
-
-class HistoryError(HeadwaterError):
+class HistoryError(_PlacedError):
     """A history that does not continue the one before it: what is cached of that would be lost.
 
     Attributes:
         where: the path of the first difference, as in `messages[3].content[0].text`.
     """
-
-    def __init__(self, where: str, message: str) -> None:
-        """Keep the place apart from the sentence, so that both can be shown."""
-        self.where = where
-        super().__init__(f"{where}: {message}")
 
 
 class BusyError(HeadwaterError):

@@ -4,7 +4,7 @@ Pure, but for its memory of what each sidecar said last. What is told is coarse 
 is written when something begins or ends, and not because a count grew.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -116,7 +116,7 @@ def signature(deviations: Iterable[Deviation], unheard: Collection[Key]) -> Coll
 def counts(
     namespaces: int,
     pods: int,
-    deviations: Iterable[Deviation],
+    deviations: Sequence[Deviation],
     unheard: Collection[Key],
     epoch: int,
     before: ConsumerCounts | None,
@@ -127,15 +127,16 @@ def counts(
     anew must not take back, and then tell again, what it only has not read yet.
     """
     known = {Key(row.namespace, row.pod): row for row in before.exceptions} if before else {}
-    found = [(_row(each, known.get(each.pod)), each.is_old) for each in deviations]
-    found += [(row, row.epoch not in {None, epoch}) for pod, row in known.items() if pod in unheard]
-    rows = [row for row, _ in found]
+    standing = [row for pod, row in known.items() if pod in unheard]
+    found = [_row(each, known.get(each.pod)) for each in deviations[:EXCEPTIONS_LIMIT]]
     return ConsumerCounts(
         namespaces=namespaces,
         pods=pods,
-        old_bundle=sum(is_old for _, is_old in found),
-        off_contract=sum(row.reason is not None for row in rows),
-        exceptions=tuple(rows[:EXCEPTIONS_LIMIT]),
+        old_bundle=sum(each.is_old for each in deviations)
+        + sum(row.epoch not in {None, epoch} for row in standing),
+        off_contract=sum(bool(each.breaks) for each in deviations)
+        + sum(row.reason is not None for row in standing),
+        exceptions=tuple([*found, *standing][:EXCEPTIONS_LIMIT]),
     )
 
 

@@ -20,6 +20,7 @@ from headwater.providers.usage import Usage
 from headwater.warmer.report import Report, State, WarmedLane, encode
 from tests.cluster.control_plane import Cluster
 from tests.cluster.waiting import wait_until
+from tests.integration.controller import pods
 from tests.integration.controller.harness import Api
 from tests.integration.controller.team import MODEL, PATIENCE, REPAIR_SECONDS, Team, prompt, route
 
@@ -99,16 +100,7 @@ class Warmer:
     def finish(self, name: str, message: str) -> None:
         """A pod of the CronJob's template ends, and leaves this termination message."""
         self.start(name)
-        ended = {
-            "name": "warm",
-            "image": "x",
-            "imageID": "",
-            "ready": False,
-            "restartCount": 0,
-            "state": {"terminated": {"exitCode": 0, "message": message}},
-        }
-        status = {"phase": "Succeeded", "containerStatuses": [ended]}
-        self.api.patch(POD, self.team.namespace, name, {"status": status}, subresource="/status")
+        pods.end_warming(self.api, self.team.namespace, name, message)
 
     def report(
         self,

@@ -28,6 +28,7 @@ from headwater.contract.digest import Digest
 from headwater.contract.route import credential_fingerprint
 from headwater.controller.objects import files_of
 from tests.cluster.waiting import wait_until
+from tests.integration.controller import pods
 from tests.integration.controller.servers import serving
 from tests.integration.controller.team import MODEL, PATIENCE, Team, new_team, route
 from tests.integration.scenarios.provider import Provider, Received
@@ -226,16 +227,7 @@ class Day:
         metadata = {"name": job, "namespace": namespace, "ownerReferences": [owner]}
         pod = {"metadata": {**template["metadata"], **metadata}, "spec": template["spec"]}
         wait_until(lambda: self.team.api.create(POD, pod), PATIENCE, "a pod is accepted")
-        ended = {
-            "name": "warm",
-            "image": "x",
-            "imageID": "",
-            "ready": False,
-            "restartCount": 0,
-            "state": {"terminated": {"exitCode": 0, "message": message}},
-        }
-        status = {"phase": "Succeeded", "containerStatuses": [ended]}
-        self.team.api.patch(POD, namespace, job, {"status": status}, subresource="/status")
+        pods.end_warming(self.team.api, namespace, job, message)
 
 
 @contextmanager
