@@ -8,7 +8,7 @@ import pytest
 from bench.processes import headwater
 from bench.sidecar import address
 from tests.cluster.waiting import eventually
-from tests.integration.sidecar import mixed
+from tests.integration.sidecar import mixed, traffic
 from tests.unit.sidecar import bundles
 
 
@@ -25,7 +25,7 @@ async def test_ten_thousand_mixed_requests_are_counted_to_the_token(tmp_path: Pa
         arguments = ("sidecar", "--bundle", str(bundle), "--upstream", upstream, *ports)
         with headwater(*arguments, environment={}, log=log):
             metrics = f"{address(log, 'metrics on ')}/metrics"
-            drawn = await mixed.run(address(log, "listening on "), 10_000)
+            drawn = await traffic.run(address(log, "listening on "), 10_000)
             billed = await mixed.ledger(upstream)
 
             def counted() -> bool:

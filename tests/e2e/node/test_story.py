@@ -3,15 +3,19 @@
 The tests are one story, told in order on one installation: each begins where the one before ended.
 """
 
+import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from headwater.contract.content import content, digest_of
 from tests.cluster.control_plane import Cluster
 from tests.cluster.real_node import NodeCluster
 from tests.cluster.waiting import wait_until
@@ -30,14 +34,18 @@ from tests.e2e.node.world import (
     Stopwatch,
     apply,
     consumer_namespace,
+    run_program,
     seconds_of_an_abort,
 )
-from tests.integration.controller.team import prompt
+from tests.integration.controller.team import manifest, prompt
+from tests.integration.sidecar import mixed, traffic
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 INSTALL_SECONDS: Final = 60
 SHOP: Final = "shop"
+REPLAY: Final = "replay"
+REQUESTS: Final = 10_000
 PODS: Final = 20
 ABORT_SECONDS: Final = 15
 """Far from a kubelet's sync, on a machine of any kind; how fast it is, `make bench` measures."""
@@ -112,6 +120,43 @@ def test_install(installed: float, node: Cluster, helm: Helm, stopwatch: Stopwat
     ) == ["0.0", "1.0"]
     with stopwatch.step("helm test"):
         helm("test", RELEASE, "--timeout", "90s")
+
+
+def test_every_token_is_counted(
+    node: Cluster, helm: Helm, prefix: Prefix, stopwatch: Stopwatch
+) -> None:
+    """A sidecar's metrics equal the provider's ledger, after 10,000 requests of every kind."""
+    del prefix
+    helm.install({**values(IMAGES), "providerUrl": ""})  # no gateway changes a byte or a token
+    consumer_namespace(node, REPLAY, "mixed")
+    body = manifest(
+        OWNER,
+        name="mixed",
+        source=mixed.CONTENT,
+        digest=digest_of(content(**mixed.CONTENT, ttl=mixed.TTL)),
+        models=mixed.MODELS,
+        ttl=mixed.TTL,
+    )
+    apply(node, {"apiVersion": "headwater.dev/v1alpha1", "kind": "PromptPrefix", **body})
+    node.kubectl(
+        *("wait", "promptprefix/mixed", "-n", OWNER, "--for=condition=Ready", "--timeout=55s")
+    )
+    with stopwatch.step(f"{REQUESTS} requests are answered"):
+        run_program(node, REPLAY, Path(traffic.__file__), IMAGES.operator, str(REQUESTS))
+        logs = partial(node.kubectl, "logs", "traffic", "-n", REPLAY, "-c", "traffic")
+        said = wait_until(lambda: logs().stdout, 4 * PATIENCE, "all are answered", 1)
+        assert said.startswith("{"), said
+    drawn = Counter[str](json.loads(said))
+    ledger = raw(node, f"services/{RELEASE}-simulator:8585/proxy/_simulator/stats")
+
+    def counted() -> bool:
+        mixed.check(metrics(node, "traffic", 9484, REPLAY), mixed.billed(ledger), drawn)
+        return True
+
+    wait_until(counted, PATIENCE, "the metrics equal the ledger", 1)
+    node.kubectl("delete", "namespace", REPLAY, "--wait=false")
+    node.kubectl("delete", "promptprefix", "mixed", "-n", OWNER)
+    helm.install(values(IMAGES))
 
 
 def test_an_unmodified_application(prefix: Prefix, chat: Application, stopwatch: Stopwatch) -> None:
@@ -393,10 +438,14 @@ def test_uninstalled(
         )
 
 
-def metrics(node: Cluster, pod: str) -> str:
-    """What a Prometheus reads of a controller."""
-    path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics"
-    return node.kubectl("get", "--raw", path).stdout
+def metrics(node: Cluster, pod: str, port: int = 8080, namespace: str = SYSTEM) -> str:
+    """What a Prometheus reads of a pod."""
+    return raw(node, f"pods/{pod}:{port}/proxy/metrics", namespace)
+
+
+def raw(node: Cluster, path: str, namespace: str = SYSTEM) -> str:
+    """What something in a namespace answers, asked through the API server."""
+    return node.kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/{path}").stdout
 
 
 def pods_of(node: Cluster, role: str) -> list[str]:

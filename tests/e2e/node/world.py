@@ -287,7 +287,7 @@ def apply(cluster: Cluster, *manifests: Mapping[str, Any]) -> None:
     cluster.kubectl("apply", "-f", "-", input=json.dumps(listed))
 
 
-def consumer_namespace(cluster: Cluster, name: str) -> None:
+def consumer_namespace(cluster: Cluster, name: str, prefix: str = PREFIX) -> None:
     """A namespace whose pods take part: a label, an annotation, and what the prefix selects by."""
     apply(
         cluster,
@@ -297,8 +297,36 @@ def consumer_namespace(cluster: Cluster, name: str) -> None:
             "metadata": {
                 "name": name,
                 "labels": {LABEL: OWNER, "headwater.dev/inject": "enabled"},
-                "annotations": {"headwater.dev/prefixes": f"{OWNER}/{PREFIX}"},
+                "annotations": {"headwater.dev/prefixes": f"{OWNER}/{prefix}"},
             },
+        },
+    )
+
+
+def run_program(cluster: Cluster, namespace: str, file: Path, image: str, *arguments: str) -> None:
+    """A pod of the file's name that runs it, in an image that has what it imports."""
+    metadata = {"name": file.stem, "namespace": namespace}
+    container = {
+        "name": file.stem,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/opt/headwater/bin/python", f"/program/{file.name}", *arguments],
+        "volumeMounts": [{"name": "program", "mountPath": "/program"}],
+    }
+    volume = {"name": "program", "configMap": {"name": file.stem}}
+    apply(
+        cluster,
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata,
+            "data": {file.name: file.read_text()},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": metadata,
+            "spec": {"containers": [container], "volumes": [volume], "restartPolicy": "Never"},
         },
     )
 

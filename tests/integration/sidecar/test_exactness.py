@@ -5,7 +5,7 @@ from pathlib import Path
 
 from headwater.simulator.server import Settings, serving
 from tests.cluster.waiting import eventually
-from tests.integration.sidecar import mixed
+from tests.integration.sidecar import mixed, traffic
 from tests.integration.test_sidecar import running
 
 
@@ -18,7 +18,7 @@ async def test_a_thousand_mixed_requests_are_counted_to_the_token(tmp_path: Path
         serving(Settings(latency_base_ms=1), clock=time.monotonic) as url,
         running(tmp_path / "bundle", url, mixed.declared()) as sidecar,
     ):
-        drawn = await mixed.run(sidecar.url, 1_000)
+        drawn = await traffic.run(sidecar.url, 1_000)
         billed = await mixed.ledger(url)
 
         def counted() -> bool:
