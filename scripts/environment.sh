@@ -2,7 +2,8 @@
 # Fills /opt/headwater: what the image build runs for each of its targets.
 #
 #   environment.sh packages LOCK       what is locked there, each file checked against its hash
-#   environment.sh product COMMAND…    the product itself; each command has to start with that much
+#   environment.sh product COMMAND…    the product itself; each command has to start with that much.
+#                                      What is to be in the image is in /image then
 set -eu
 python=/opt/headwater/bin/python
 # Bytecode that an import leaves on the way would have the time of the build in it.
@@ -28,5 +29,10 @@ case $step in
         # The list of parts, for whoever scans the image.
         /tools/bin/cyclonedx-py environment --output-reproducible --of JSON \
             -o /opt/headwater/sbom.cdx.json "$python"
+        # With the times of a build in it, each image would be another one. Not every builder can
+        # rewrite them, and none changes what is so already; a directory on the way has one, too.
+        mkdir -p /image/opt
+        cp -a /opt/headwater /image/opt
+        find /image -exec touch --no-dereference --date=@315532800 {} +
         ;;
 esac

@@ -43,7 +43,7 @@ build() { # target name argument…
     # shellcheck disable=SC2086 # of labels, which are without spaces
     case $tool in
         docker)
-            docker build --output type=docker,rewrite-timestamp=true --tag "$name:$tag" $labels "$@" .
+            docker build --output type=docker --tag "$name:$tag" $labels "$@" .
             ;;
         *)
             # Layers are kept so that the second target does not build the tools again. These two
