@@ -27,9 +27,9 @@ from headwater.cluster import (
     RefusedError,
 )
 from headwater.cluster.labels import ROLE_LABEL
-from headwater.controller.objects import CONTENT, Key
+from headwater.controller.objects import CONTENT, Found, Key
 from headwater.controller.runs import run_of, trouble_of
-from headwater.controller.store import Store
+from headwater.controller.store import NamespaceRecord, PrefixRecord, Store
 from headwater.resources.prefix import Consumers
 from headwater.warmer.cronjob import ROLE as WARM
 from headwater.warmer.cronjob import WARMER_LABEL
@@ -94,15 +94,16 @@ class Watcher:
                 self.add(Work(PROMPT_PREFIX, key))
 
     async def _list_kind(self, cluster: Cluster, kind: Kind) -> None:
-        known = self._known(kind)
+        known = {key: self._version(kind, key) for key in self.known(kind)}
         selector = ROLE_LABEL if kind in SELECTED else ""
         async for body in self._list(cluster, kind, selector):
             metadata = body["metadata"]
-            known.discard(Key(metadata.get("namespace", ""), metadata["name"]))
+            known.pop(Key(metadata.get("namespace", ""), metadata["name"]), None)
             self.take(kind, body, gone=False)
         # Whatever was known before the list and is not in it was deleted before its end.
-        for key in known:
-            self._lose(kind, key)
+        for key, version in known.items():
+            if self._version(kind, key) == version:  # else the watch told of it meanwhile
+                self._lose(kind, key)
 
     async def look_at_namespaces(self, cluster: Cluster) -> None:
         """Where namespaces cannot be watched: read them now and then, until cancelled."""
@@ -135,7 +136,8 @@ class Watcher:
                 async for body in cluster.list(kind, namespace, label_selector=selector):
                     yield body
 
-    def _known(self, kind: Kind) -> set[Key]:
+    def known(self, kind: Kind) -> set[Key]:
+        """The objects of a kind that something is known of."""
         if kind == NAMESPACE:
             return {Key("", name) for name in self.store.namespaces}
         by_kind: dict[Kind, Any] = {
@@ -147,6 +149,20 @@ class Watcher:
         }
         return set(by_kind[kind])
 
+    def _version(self, kind: Kind, key: Key) -> int:
+        """The resourceVersion in which an object is known; 0 where none is."""
+        warmer = self.store.warmers.get(key) if kind == CACHE_WARMER else None
+        if warmer is not None:
+            return int(warmer["metadata"]["resourceVersion"])
+        record: NamespaceRecord | PrefixRecord | Found | None = None
+        if kind == NAMESPACE:
+            record = self.store.namespaces.get(key.name)
+        elif kind == PROMPT_PREFIX:
+            record = self.store.prefixes.get(key)
+        elif kind == CONFIG_MAP:
+            record = self.store.config_map(key)
+        return record.resource_version if record is not None else 0
+
     def take(self, kind: Kind, body: Object, *, gone: bool) -> None:
         """Take in one object, as listed or as watched."""
         metadata = body["metadata"]
@@ -154,9 +170,10 @@ class Watcher:
         if kind == POD:
             self._pod(key, body, gone=gone)
         elif gone:
-            known = self.store.config_map(key) if kind == CONFIG_MAP else None
-            if known is None or known.resource_version <= int(metadata["resourceVersion"]):
-                self._lose(kind, key)  # else it was made anew since
+            # kopf hands on the events of one uid in their order, and not those of one name: what
+            # was made anew may have been seen already. A pod or a CronJob is told of again soon.
+            if self._version(kind, key) <= int(metadata["resourceVersion"]):
+                self._lose(kind, key)
         elif kind == NAMESPACE:
             self._namespace(key.name, body)
         elif kind == CONFIG_MAP:

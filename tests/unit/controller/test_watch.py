@@ -1,6 +1,19 @@
 """Which events concern which prefix."""
 
-from headwater.cluster import CACHE_WARMER, NAMESPACE, POD, PROMPT_PREFIX, Kind, Object
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from headwater.cluster import (
+    CACHE_WARMER,
+    CONFIG_MAP,
+    NAMESPACE,
+    POD,
+    PROMPT_PREFIX,
+    Kind,
+    Object,
+)
 from headwater.controller.objects import Key, bundle_name
 from headwater.controller.store import Store
 from headwater.controller.watch import Watcher, Work
@@ -127,3 +140,59 @@ def test_the_end_of_its_own_namespace_concerns_a_prefix() -> None:
     own = {"metadata": {"name": PREFIX.namespace}}
     watched.watcher.take(NAMESPACE, stored(own, 1, deletionTimestamp="now"), gone=False)
     assert watched.work == [Work(PROMPT_PREFIX, PREFIX)]
+
+
+def config_map(version: int) -> Object:
+    about = {"namespace": PREFIX.namespace, "name": "handbook"}
+    labels = {"headwater.dev/role": "content"}
+    return stored({"metadata": {**about, "labels": labels}, "data": {}}, version)
+
+
+REMADE = [
+    pytest.param(PROMPT_PREFIX, lambda at: stored(prompt_prefix(), at, uid=str(at)), id="prefix"),
+    pytest.param(CACHE_WARMER, lambda at: cache_warmer("one", at), id="warmer"),
+    pytest.param(CONFIG_MAP, config_map, id="content"),
+    pytest.param(NAMESPACE, lambda at: stored({"metadata": {"name": "sales"}}, at), id="namespace"),
+]
+"""Kinds whose objects may be deleted and made anew under the same name at once."""
+
+
+@pytest.mark.parametrize(("kind", "make"), REMADE)
+def test_what_was_made_anew_is_not_lost_with_what_it_was(
+    kind: Kind, make: Callable[[int], Object]
+) -> None:
+    """Events of two objects come in any order, though they have one name: kopf goes by uids."""
+    watcher = Watcher(Store(), lambda _: None)
+    watcher.take(kind, make(1), gone=False)
+    watcher.take(kind, make(3), gone=False)
+    watcher.take(kind, make(2), gone=True)
+    (key,) = watcher.known(kind)
+    watcher.take(kind, make(4), gone=True)
+    assert key not in watcher.known(kind)
+
+
+@pytest.mark.parametrize(("kind", "make"), REMADE)
+async def test_what_is_made_anew_during_a_list_is_not_lost(
+    kind: Kind, make: Callable[[int], Object]
+) -> None:
+    """The list does not have it yet, and the watch told of it meanwhile."""
+    watcher = Watcher(Store(), lambda _: None)
+    watcher.take(kind, make(1), gone=False)
+    (key,) = watcher.known(kind)
+
+    class Lists:
+        made = True
+
+        async def list(self, listed: Kind, *_: Any, **__: Any) -> AsyncIterator[Object]:
+            if listed == kind and self.made:
+                watcher.take(kind, make(3), gone=False)
+            nothing: list[Object] = []
+            for body in nothing:
+                yield body
+
+    lists: Any = Lists()
+    await watcher.list_all(lists)
+    assert key in watcher.known(kind)
+    lists.made = False
+    await watcher.list_all(lists)
+    assert key not in watcher.known(kind)
