@@ -127,7 +127,7 @@ def test_every_token_is_counted(
 ) -> None:
     """A sidecar's metrics equal the provider's ledger, after 10,000 requests of every kind."""
     del prefix
-    helm.install({**values(IMAGES), "providerUrl": ""})  # no gateway changes a byte or a token
+    provider_is(node, helm, "")  # no gateway changes a byte or a token
     consumer_namespace(node, REPLAY, "mixed")
     body = manifest(
         OWNER,
@@ -156,7 +156,7 @@ def test_every_token_is_counted(
     wait_until(counted, PATIENCE, "the metrics equal the ledger", 1)
     node.kubectl("delete", "namespace", REPLAY, "--wait=false")
     node.kubectl("delete", "promptprefix", "mixed", "-n", OWNER)
-    helm.install(values(IMAGES))
+    provider_is(node, helm, values(IMAGES)["providerUrl"])
 
 
 def test_an_unmodified_application(prefix: Prefix, chat: Application, stopwatch: Stopwatch) -> None:
@@ -436,6 +436,21 @@ def test_uninstalled(
             "no namespace is left",
             1,
         )
+
+
+def provider_is(node: Cluster, helm: Helm, url: str) -> None:
+    """From now on, sidecars that are injected send there; empty for the chart's simulator."""
+    former = set(pods_of(node, "webhook"))
+    helm.install({**values(IMAGES), "providerUrl": url})
+    # Until a webhook has drained it may inject, and a pod keeps the provider that it was given.
+    wait_until(
+        lambda: former.isdisjoint(
+            pod["metadata"]["name"] for pod in node.get("pods", "-n", SYSTEM)["items"]
+        ),
+        PATIENCE,
+        "the webhooks before are gone",
+        1,
+    )
 
 
 def metrics(node: Cluster, pod: str, port: int = 8080, namespace: str = SYSTEM) -> str:
