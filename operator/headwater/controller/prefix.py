@@ -62,9 +62,11 @@ class PrefixReconciler:
 
     async def reconcile(self, key: Key) -> timedelta | None:
         """Make the cluster say what the prefix says; when to look again, if at all."""
+        if key not in self.store.prefixes:
+            await self.publisher.withdraw(key)
+        # What was made anew meanwhile is worked on: its event may be no news any more.
         record = self.store.prefixes.get(key)
         if record is None:
-            await self.publisher.withdraw(key)
             return None
         try:
             return await self._reconcile(key, record)
@@ -87,7 +89,9 @@ class PrefixReconciler:
     async def _reconcile(self, key: Key, record: PrefixRecord) -> timedelta | None:
         now = self.clock().replace(microsecond=0)
         if record.in_doubt:
-            await self._read_again(key, record)
+            await self._read(key, record)
+            record.resolution = None  # its bytes may not be stored yet, and are at hand only now
+            record.in_doubt = False
         held = await self.deletion.hold(key, record)
         if held is None and "deletionTimestamp" in record.body["metadata"]:
             return None
@@ -144,13 +148,19 @@ class PrefixReconciler:
             waits.append(_LOOK_AGAIN)
         return min((wait for wait in waits if wait is not None), default=None)
 
-    async def _read_again(self, key: Key, record: PrefixRecord) -> None:
-        """Start from what really stands in the cluster."""
-        record.body = await self.cluster.get(PROMPT_PREFIX, *key)
-        record.full = True
-        record.resource_version = int(record.body["metadata"]["resourceVersion"])
-        record.resolution = None  # its bytes may not be stored yet, and are at hand only now
-        record.in_doubt = False
+    async def _read(self, key: Key, record: PrefixRecord) -> None:
+        """Take in the whole object as it stands in the cluster, unless newer is known already.
+
+        Raises:
+            ConflictError: it was deleted and made anew, and is another record's by now.
+        """
+        body = await self.cluster.get(PROMPT_PREFIX, *key)
+        if body["metadata"]["uid"] != record.body["metadata"]["uid"]:
+            self.store.see_prefix(body)
+            raise ConflictError(409, f"{key} was deleted and made anew")
+        version = int(body["metadata"]["resourceVersion"])
+        if not record.full or version > record.resource_version:
+            record.body, record.full, record.resource_version = body, True, version
 
     # --- content -----------------------------------------------------------------------------
 
@@ -164,10 +174,7 @@ class PrefixReconciler:
         ):
             return known, None
         if not record.full:
-            self.store.see_prefix(await self.cluster.get(PROMPT_PREFIX, *key))
-            if not record.full:  # nothing newer than what was trimmed: read it whole all the same
-                record.body = await self.cluster.get(PROMPT_PREFIX, *key)
-                record.full = True
+            await self._read(key, record)
         prefix = PromptPrefix.model_validate(record.body)
         resolution, canonical = await resolve_content(
             self.cluster, prefix, self.store.found(key, REVISION)

@@ -30,7 +30,7 @@ from headwater.resources.status import ConsumerCounts
 from headwater.rollout.decide import decide
 from headwater.rollout.state import Counts, Observed, Phase, State
 from tests.unit.controller.memory import CrashError, Mishap, Server
-from tests.unit.controller.test_reconcile_laws import (
+from tests.unit.controller.process import (
     HOUSE,
     LABEL,
     TEXTS,
@@ -39,8 +39,8 @@ from tests.unit.controller.test_reconcile_laws import (
     Sidecars,
     digest_of_text,
     published,
-    verified,
 )
+from tests.unit.controller.test_reconcile_laws import verified
 from tests.unit.rollout.stories import HAIKU, MINUTE, OPUS, START
 
 GOLDEN: Final = Path(__file__).parent / "golden"

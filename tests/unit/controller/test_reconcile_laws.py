@@ -9,8 +9,8 @@ ever written is looked at, not only what stands in the end.
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from hypothesis import settings
@@ -21,41 +21,33 @@ from headwater.cluster import (
     CONFIG_MAP,
     NAMESPACE,
     PROMPT_PREFIX,
-    ApiError,
     Object,
     UnavailableError,
 )
-from headwater.cluster.labels import ROLE_LABEL
 from headwater.contract import bundle
-from headwater.contract.content import content, digest_of
 from headwater.contract.digest import Digest
 from headwater.contract.route import Revision, Route
-from headwater.controller.deletion import Deletion
-from headwater.controller.events import Recorder
-from headwater.controller.evidence import Evidence
-from headwater.controller.nudge import Nudger
-from headwater.controller.objects import REVISION, Found, Key, bundle_name, files_of, inspect
-from headwater.controller.prefix import PrefixReconciler
-from headwater.controller.publish import Publisher
+from headwater.controller.objects import REVISION, Found, bundle_name, files_of, inspect
 from headwater.controller.status import plan_from
-from headwater.controller.store import Store
-from headwater.controller.watch import SELECTED, WATCHED, Watcher, Work
-from headwater.evidence.ledger import Ledger, Sample, Series
-from headwater.evidence.source import SourceUnavailableError
 from headwater.resources import PromptPrefix
 from headwater.resources.status import HistoryEntry, PromptPrefixStatus
 from headwater.rollout.decide import WENT_BACK
 from headwater.rollout.judge import judge
 from headwater.rollout.state import Counts, Plan, Reason, Result, SetWeight
-from tests.unit.controller.memory import Connection, CrashError, Mishap, Server
+from tests.unit.controller.memory import CrashError, Mishap, Server
+from tests.unit.controller.process import (
+    HOUSE,
+    LABEL,
+    PLACES,
+    TEXTS,
+    WANTED,
+    Process,
+    Sidecars,
+    digest_of_text,
+    published,
+)
 from tests.unit.rollout.stories import HAIKU, MINUTE, OPUS, START, trying
 
-HOUSE: Final = Key("team", "house")
-LABEL: Final = "prompts.example.com/team"
-WANTED: Final = {"matchLabels": {LABEL: "yes"}}
-PLACES: Final = ("a", "b")
-"""Namespaces of consumers, beside the prefix's own."""
-TEXTS: Final = ("Be brief.", "Be brief and kind.", "Be kind.", "Be exact.", "Be fair.")
 MODELS: Final = (OPUS, HAIKU)
 ROUNDS: Final = 8
 """Reconciles after which nothing may be left to do."""
@@ -77,86 +69,6 @@ STEPS: Sequence[Sequence[Object]] = (
     (PAUSES[0], {"setWeight": 20}, PAUSES[1]),
     ({"setWeight": 100},),
 )
-
-
-class Sidecars:
-    """Every consumer's counters, as one source, and the truth about what was counted."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.truth: dict[tuple[str, str], Counts] = {}
-        """By short digest and model."""
-        self._started_at = START
-        self._counts: dict[Series, Counts] = {}
-
-    def count(self, digest: Digest, model: str, counts: Counts) -> None:
-        series = Series(HOUSE.name, digest.short, model)
-        self._counts[series] = self._counts.get(series, Counts()) + counts
-        known = self.truth.get((digest.short, model), Counts())
-        self.truth[digest.short, model] = known + counts
-
-    def restart(self, at: datetime) -> None:
-        self._started_at, self._counts = at, {}
-
-    def fall(self) -> None:
-        """The same process shows less than it did."""
-        self._counts = {series: Counts(hits=min(1, c.hits)) for series, c in self._counts.items()}
-
-    async def read(self, take: Callable[[Sample], object]) -> None:
-        if self.away:
-            raise SourceUnavailableError("nobody answers")
-        take(Sample("sidecar", self._started_at, dict(self._counts)))
-
-
-class Process:
-    """A controller, put together as in `headwater.controller.app`."""
-
-    def __init__(self, server: Server, source: Sidecars, clock: Callable[[], datetime]) -> None:
-        self.connection = Connection(server)
-        self._server = server
-        store = Store()
-        recorder = Recorder(self.connection, clock, instance="test")
-        self._evidence = Evidence(
-            store, Ledger(clock()), source, prometheus=None, interval=timedelta(), clock=clock
-        )
-        self._reconciler = PrefixReconciler(
-            self.connection,
-            store,
-            self._evidence,
-            recorder,
-            Publisher(self.connection, store, recorder),
-            Deletion(self.connection, store, recorder),
-            Nudger(self.connection, store, recorder),
-            clock,
-        )
-        self._watcher = Watcher(store, _ignore)
-        self._position = len(server.changes)
-
-    async def start(self) -> None:
-        await self._watcher.list_all(self.connection)
-
-    def catch_up(self) -> None:
-        """Get every event that there is."""
-        for kind, body, gone in self._server.changes[self._position :]:
-            ours = kind not in SELECTED or ROLE_LABEL in (body["metadata"].get("labels") or {})
-            if kind in WATCHED and ours:
-                self._watcher.take(kind, body, gone=gone)
-        self._position = len(self._server.changes)
-
-    async def scrape(self) -> None:
-        await self._evidence.gather(lambda work, within: None)
-
-    async def reconcile(self) -> bool:
-        """Once; whether it got through."""
-        try:
-            await self._reconciler.reconcile(HOUSE)
-        except ApiError:
-            return False
-        return not self._reconciler.store.prefixes[HOUSE].in_doubt
-
-
-def _ignore(work: Work) -> None:
-    """Everything is reconciled after everything: nobody needs to be told."""
 
 
 class Reconciles(RuleBasedStateMachine):
@@ -698,19 +610,6 @@ def verified(body: Object) -> Digest | None:
     return (
         Digest(body["spec"]["digest"]) if digest_of_text(text) == body["spec"]["digest"] else None
     )
-
-
-def digest_of_text(text: str) -> str:
-    return str(digest_of(content(tools=(), system=[{"text": text}], ttl="5m")))
-
-
-def published(version: str, text: int) -> dict[str, Any]:
-    words = TEXTS[text]
-    return {
-        "version": version,
-        "digest": digest_of_text(words),
-        "content": {"system": [{"text": words}]},
-    }
 
 
 def _analysis() -> dict[str, Any]:
