@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import pytest
 
-from headwater.contract.content import content, digest_of
 from tests.cluster.control_plane import Cluster
 from tests.cluster.real_node import NodeCluster
 from tests.cluster.waiting import wait_until
@@ -133,7 +132,6 @@ def test_every_token_is_counted(
         OWNER,
         name="mixed",
         source=mixed.CONTENT,
-        digest=digest_of(content(**mixed.CONTENT, ttl=mixed.TTL)),
         models=mixed.MODELS,
         ttl=mixed.TTL,
     )

@@ -47,8 +47,8 @@ def manifest(
     """
     source = source or {"system": [{"text": prompt(version)}]}
     if digest is None:
-        declared = content(tools=source.get("tools", ()), system=source.get("system", ()), ttl="5m")
-        digest = digest_of(declared)
+        tools, system = source.get("tools", ()), source.get("system", ())
+        digest = digest_of(content(tools=tools, system=system, ttl=spec.get("ttl", "5m")))
     return {
         "metadata": {"name": name, "namespace": namespace},
         "spec": {

@@ -31,7 +31,7 @@ KINDS: Final = ("uncached", "cache_read", "cache_write_5m", "cache_write_1h")
 MODELS: Final = (WHOLE, ALSO_WHOLE, CUT, LEFT, HALF, BATCHED)
 CONTENT: Final[Mapping[str, Any]] = {
     "tools": [{"name": "search", "input_schema": {"type": "object"}}],
-    "system": [{"text": "steady " * 5_000}],
+    "system": [{"text": f"{bundles.TEXT} v1 {'steady ' * 5_000}"}],
 }
 """A contract over the minimum of every model here."""
 TTL: Final = "1h"
