@@ -5,7 +5,7 @@ back, and says so in an Event that names who did it, where the API server still 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from headwater.cluster import (
@@ -104,8 +104,11 @@ class Publisher:
         wanted = await self._prune(key, consumers, self._namespaces(key, consumers))
         route = route_of(key, prefix, state, self.store.lanes_of(key))
         if route is None:
-            record.published = set()
+            record.published = {}
             return {}
+        # As they are before anything is written: one of them may be made anew meanwhile.
+        known = self.store.namespaces
+        places = {name: known[name].uid for name in wanted if name in known}
         # What was retained and found no room is not missed: see `bundle.fit`.
         right = {
             objects.route_hash(bundle.encode_route(fitting)): frozenset(
@@ -125,15 +128,16 @@ class Publisher:
                     break
                 if canonical is None:
                     why = f"the bytes of {revision.version} are nowhere: publish it again"
-                    record.published = set(wanted) - set(wrong)
-                    return dict.fromkeys(wrong, why)
+                    failed = dict.fromkeys(wrong, why)
+                    record.published = _without(places, failed)
+                    return failed
                 contracts[revision.digest] = canonical
             files = bundle.encode(bundle.fit(Bundle(route, contracts)))
             results = await asyncio.gather(
                 *(self._write_bundle(key, record, name, files, route.epoch) for name in wrong)
             )
             failed = {name: why for name, why in zip(wrong, results, strict=True) if why}
-        record.published = set(wanted) - set(failed)
+        record.published = _without(places, failed)
         return failed
 
     async def withdraw(self, key: Key) -> None:
@@ -216,7 +220,7 @@ class Publisher:
         if there is None and stranger:
             name = objects.bundle_name(key)
             note = f"in {namespace} {stranger} made a {name} of its own: the bundle is put there"
-        elif there is None and namespace in record.published:
+        elif there is None and self._stood(record, namespace):
             note = f"the bundle in {namespace} was deleted, or lost its labels: put back"
         elif there is not None and there.wrote == intended:
             by = f" by {there.edited_by}" if there.edited_by else ""
@@ -268,6 +272,11 @@ class Publisher:
         about = record.body["metadata"]
         await self.recorder.tell(PROMPT_PREFIX, about, "Repaired", note, warning=True)
 
+    def _stood(self, record: PrefixRecord, namespace: str) -> bool:
+        """Whether the bundle was in this very namespace, not in a former one of its name."""
+        there = self.store.namespaces.get(namespace)
+        return there is not None and record.published.get(namespace) == there.uid
+
     def _namespaces(self, key: Key, consumers: Consumers) -> list[str]:
         """The namespaces that get the bundle: those it is for, and a warmer's own."""
         names = self.store.namespaces_of(consumers)
@@ -283,6 +292,10 @@ class Publisher:
 
     def _bundle(self, key: Key, namespace: str) -> Found | None:
         return self.store.bundle_in(key, Key(namespace, objects.bundle_name(key)))
+
+
+def _without(places: Mapping[str, str], failed: Collection[str]) -> dict[str, str]:
+    return {name: uid for name, uid in places.items() if name not in failed}
 
 
 def _is_intact(found: Found, digest: Digest, owner: str) -> bool:

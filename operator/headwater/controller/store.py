@@ -72,8 +72,9 @@ class PrefixRecord:
     resolution: Resolution | None = None
     resolved: tuple[int, str] = (0, "")
     """What the resolution rests on, see `asks`."""
-    published: set[str] = field(default_factory=set)
-    """Namespaces in which the bundle stood at the last reconcile: a gap was made by hand."""
+    published: dict[str, str] = field(default_factory=dict)
+    """Namespaces in which the bundle stood at the last reconcile, with their uids: a gap was made
+    by hand, unless the namespace was made anew."""
     counted: dict[str, dict[str, Counts]] = field(default_factory=dict)
     """Evidence totals by revision and model that stand in the status already."""
     recorded: Object | None = None
@@ -118,6 +119,7 @@ class PrefixRecord:
 class NamespaceRecord:
     """A namespace's labels, and whether it is going away."""
 
+    uid: str
     labels: dict[str, str]
     terminating: bool
     resource_version: int = field(compare=False)
@@ -170,6 +172,7 @@ class Store:
         """Take in a namespace; False where nothing that matters changed."""
         metadata = body["metadata"]
         record = NamespaceRecord(
+            uid=metadata["uid"],
             labels=dict(metadata.get("labels") or {}),
             terminating="deletionTimestamp" in metadata,
             resource_version=int(metadata["resourceVersion"]),

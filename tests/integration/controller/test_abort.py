@@ -136,7 +136,7 @@ class Edge:
         body = manifest(namespace)
         body["metadata"] |= {"uid": "0000", "resourceVersion": "1", "generation": 1}
         self.store.see_prefix(body)
-        self.store.prefixes[self.key].published = {namespace}
+        self.store.prefixes[self.key].published = {namespace: "uid"}
         recorder = Recorder(cluster, lambda: datetime.now(UTC), "test")
         self.nudger = Nudger(cluster, self.store, recorder)
 
@@ -197,7 +197,7 @@ class TestTheEdge:
     async def test_only_once_the_bundle_is_right(self, edge: Edge) -> None:
         """A pod that is synced before its bundle is rewritten would wait for the minute."""
         edge.start("web")
-        edge.store.prefixes[edge.key].published = set()
+        edge.store.prefixes[edge.key].published = {}
         assert await edge.tell(3) is None
         assert edge.told("web") is None
 

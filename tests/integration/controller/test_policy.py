@@ -351,7 +351,7 @@ async def test_without_the_role_an_abort_is_tried_once(
     key = Key(team.namespace, "house")
     store = Store()
     store.see_prefix(team.prefix())
-    store.prefixes[key].published = {team.namespace}
+    store.prefixes[key].published = {team.namespace: "uid"}
     for name in ("web", "api"):
         store.see_pod(pods.start(site.admin, team.namespace, name, team.bundle_name()))
 

@@ -76,11 +76,11 @@ def test_a_newer_prefix_keeps_what_was_found_out_about_it() -> None:
     store = Store()
     store.see_prefix(stored(prompt_prefix(), 5))
     record = store.prefixes[PREFIX]
-    record.published = {"sales"}
+    record.published = {"sales": "uid"}
     record.trim()
     assert store.see_prefix(stored(prompt_prefix(version="v3"), 6))
     assert store.prefixes[PREFIX] is record
-    assert (record.full, record.published) == (True, {"sales"})
+    assert (record.full, record.published) == (True, {"sales": "uid"})
     assert record.body["spec"]["version"] == "v3"
 
 
@@ -88,9 +88,9 @@ def test_another_prefix_of_the_same_name_is_another_prefix() -> None:
     """Deleted and made again: nothing that was known of the former holds."""
     store = Store()
     store.see_prefix(stored(prompt_prefix(), 5))
-    store.prefixes[PREFIX].published = {"sales"}
+    store.prefixes[PREFIX].published = {"sales": "uid"}
     assert store.see_prefix(stored(prompt_prefix(), 6, uid="1111"))
-    assert store.prefixes[PREFIX].published == set()
+    assert store.prefixes[PREFIX].published == {}
 
 
 def test_a_trimmed_prefix_has_no_content() -> None:
