@@ -65,8 +65,8 @@ def test_the_certificate_has_expired(node: Cluster, stopwatch: Stopwatch) -> Non
     node.kubectl("rollout", "restart", "deployment/headwater-webhook", "-n", SYSTEM)
     with stopwatch.step("webhooks serve a certificate that has expired"):
         node.kubectl(*("rollout", "status", "deployment/headwater-webhook", "-n", SYSTEM))
-        wait_until(lambda: EXPIRED in refusal(node), PATIENCE, "a pod is refused for it", 1)
-    assert 'failed calling webhook "inject.headwater.dev"' in refusal(node)
+        said = wait_until(lambda: refusal(node, EXPIRED), PATIENCE, "a pod is refused for it", 1)
+    assert 'failed calling webhook "inject.headwater.dev"' in said
     role = ("-n", SYSTEM, "-l", "app.kubernetes.io/component=webhook")
     log = node.kubectl("logs", *role, "--tail=-1").stdout
     assert "the certificate expired" in log
@@ -107,11 +107,17 @@ def replicas(role: str, number: int, node: Cluster) -> None:
     wait_until(lambda: len(states(node, role)) == number, PATIENCE, f"{role}: {number}", 1)
 
 
-def refusal(node: Cluster) -> str:
-    """What kubectl says to who makes a pod in a namespace that takes part; empty if it is made."""
+def refusal(node: Cluster, words: str = "") -> str:
+    """What kubectl says to who makes a pod in a namespace that takes part; empty if it is made.
+
+    Raises:
+        AssertionError: these words are not in it.
+    """
     done = node.kubectl(
         *("run", f"pod-{time.monotonic_ns()}", "-n", SHOP, f"--image={IMAGES.application}"),
         *("--dry-run=server", "--image-pull-policy=IfNotPresent"),
         check=False,
     )
-    return done.stderr if done.returncode else ""
+    said = done.stderr if done.returncode else ""
+    assert words in said, said
+    return said
