@@ -209,7 +209,9 @@ async def _look_after(
     store = Store()
     evidence = _evidence(store, options, clock)
     recorder = Recorder(cluster, clock, instance=socket.gethostname() or "headwater")
-    publisher = Publisher(cluster, store, recorder)
+    listed: list[Work] = []
+    watcher = Watcher(store, listed.append, options.namespaces)
+    publisher = Publisher(cluster, store, recorder, watcher.take)
     prefixes = PrefixReconciler(
         cluster,
         store,
@@ -237,8 +239,6 @@ async def _look_after(
         return await warmers.reconcile(work.key)
 
     pulse.queue = queue = WorkQueue(reconcile)
-    listed: list[Work] = []
-    watcher = Watcher(store, listed.append, options.namespaces)
     # Everything is known before anything is decided: a namespace not seen yet must not look
     # like one that is no longer selected.
     try:

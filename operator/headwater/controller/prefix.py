@@ -62,11 +62,9 @@ class PrefixReconciler:
 
     async def reconcile(self, key: Key) -> timedelta | None:
         """Make the cluster say what the prefix says; when to look again, if at all."""
-        if key not in self.store.prefixes:
-            await self.publisher.withdraw(key)
-        # What was made anew meanwhile is worked on: its event may be no news any more.
         record = self.store.prefixes.get(key)
         if record is None:
+            await self.publisher.withdraw(key)
             return None
         try:
             return await self._reconcile(key, record)
@@ -156,7 +154,7 @@ class PrefixReconciler:
         """
         body = await self.cluster.get(PROMPT_PREFIX, *key)
         if body["metadata"]["uid"] != record.body["metadata"]["uid"]:
-            self.store.see_prefix(body)
+            self.publisher.take(PROMPT_PREFIX, body)
             raise ConflictError(409, f"{key} was deleted and made anew")
         version = int(body["metadata"]["resourceVersion"])
         if not record.full or version > record.resource_version:

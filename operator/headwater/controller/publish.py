@@ -5,7 +5,7 @@ back, and says so in an Event that names who did it, where the API server still 
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from headwater.cluster import (
@@ -15,7 +15,9 @@ from headwater.cluster import (
     ApiError,
     Cluster,
     ConflictError,
+    Kind,
     NotFoundError,
+    Object,
     RefusedError,
 )
 from headwater.contract import bundle
@@ -42,6 +44,8 @@ class Publisher:
     cluster: Cluster
     store: Store
     recorder: Recorder
+    take: Callable[[Kind, Object], None]
+    """Takes in what was read beside the watch, for all whom it concerns: see `Watcher.take`."""
 
     async def store_revisions(
         self, key: Key, record: PrefixRecord, state: State, at_hand: Contracts
@@ -147,7 +151,7 @@ class Publisher:
             return
         try:
             # As in `_prune`: ask again first.
-            self.store.see_prefix(await self.cluster.get(PROMPT_PREFIX, *key))
+            self.take(PROMPT_PREFIX, await self.cluster.get(PROMPT_PREFIX, *key))
         except NotFoundError:
             for found in bundles:
                 await self._delete(found)
@@ -167,7 +171,7 @@ class Publisher:
     async def is_terminating(self, namespace: str) -> bool:
         """Whether a namespace is going away or gone, by what stands in the cluster now."""
         try:
-            self.store.see_namespace(await self.cluster.get(NAMESPACE, None, namespace))
+            self.take(NAMESPACE, await self.cluster.get(NAMESPACE, None, namespace))
         except NotFoundError:
             self.store.lose_namespace(namespace)
             return True

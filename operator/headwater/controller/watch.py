@@ -99,7 +99,7 @@ class Watcher:
         async for body in self._list(cluster, kind, selector):
             metadata = body["metadata"]
             known.pop(Key(metadata.get("namespace", ""), metadata["name"]), None)
-            self.take(kind, body, gone=False)
+            self.take(kind, body)
         # Whatever was known before the list and is not in it was deleted before its end.
         for key, version in known.items():
             if self._version(kind, key) == version:  # else the watch told of it meanwhile
@@ -163,8 +163,12 @@ class Watcher:
             record = self.store.config_map(key)
         return record.resource_version if record is not None else 0
 
-    def take(self, kind: Kind, body: Object, *, gone: bool) -> None:
-        """Take in one object, as listed or as watched."""
+    def take(self, kind: Kind, body: Object, *, gone: bool = False) -> None:
+        """Take in one object, as watched, listed or read; ask for the work that it makes.
+
+        Whoever reads an object beside the watch hands it over here: with the store alone, its
+        event would be no news, and nobody else would be told.
+        """
         metadata = body["metadata"]
         key = Key(metadata.get("namespace", ""), metadata["name"])
         if kind == POD:

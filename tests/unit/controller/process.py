@@ -95,17 +95,17 @@ class Process:
         self._evidence = Evidence(
             store, Ledger(clock()), source, prometheus=None, interval=timedelta(), clock=clock
         )
+        self._watcher = Watcher(store, add)
         self._reconciler = PrefixReconciler(
             self.connection,
             store,
             self._evidence,
             recorder,
-            Publisher(self.connection, store, recorder),
+            Publisher(self.connection, store, recorder, self._watcher.take),
             Deletion(self.connection, store, recorder),
             Nudger(self.connection, store, recorder),
             clock,
         )
-        self._watcher = Watcher(store, add)
         self._position = len(server.changes)
 
     async def start(self) -> None:
@@ -134,13 +134,13 @@ class Process:
     async def scrape(self) -> None:
         await self._evidence.gather(lambda work, within: None)
 
-    async def work(self) -> timedelta | None:
-        """Reconcile once, as the queue has it done; when it wants to be called again.
+    async def work(self, key: Key = HOUSE) -> timedelta | None:
+        """Reconcile a prefix once, as the queue has it done; when it wants to be called again.
 
         Raises:
             ApiError: the queue tries again.
         """
-        return await self._reconciler.reconcile(HOUSE)
+        return await self._reconciler.reconcile(key)
 
     async def reconcile(self) -> bool:
         """Once; whether it got through."""

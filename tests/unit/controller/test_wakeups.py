@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from headwater.cluster import CONFIG_MAP, EVENT, NAMESPACE, PROMPT_PREFIX, ApiError
 from headwater.contract import bundle
-from headwater.controller.objects import bundle_name, files_of
+from headwater.controller.objects import Key, bundle_name, files_of
 from headwater.controller.watch import Work
 from tests.unit.controller.memory import Change, Mishap, Server
 from tests.unit.controller.process import (
@@ -25,18 +25,23 @@ from tests.unit.controller.process import (
     LABEL,
     PLACES,
     TEXTS,
-    WANTED,
     Process,
     Sidecars,
     published,
 )
 from tests.unit.rollout.stories import OPUS, START
 
-ROUNDS: Final = 12
+GUEST: Final = Key("team", "guest")
+SELECTS: Final = {HOUSE: "yes", GUEST: "no"}
+"""The prefixes, and the value of the label by which each selects its namespaces."""
+LABELS: Final = ("yes", "neither", "no")
+KEYS: Final = tuple(SELECTS)
+ROUNDS: Final = 24
 """Reconciles after which nothing may be left to do."""
 SOON: Final = timedelta(seconds=5)
 """What wants to be called again later than that waits for its time, and the clock stands."""
-ACTS: Final = st.sampled_from(["prefix", "namespace", "publish", "hear"])
+ACTS: Final = st.sampled_from(["prefix", "publish", "namespace", "label", "hear"])
+NUMBERS: Final = st.integers(0, 3)
 
 
 class Wakes(RuleBasedStateMachine):
@@ -61,66 +66,72 @@ class Wakes(RuleBasedStateMachine):
         finally:
             self.runner.close()
 
-    @rule(act=ACTS, number=st.integers(0, 3))
+    @rule(act=ACTS, number=NUMBERS)
     def act(self, act: str, number: int) -> None:
         """Somebody does something, or one event arrives."""
-        there = self.server.find(PROMPT_PREFIX, *HOUSE)
+        key, place = KEYS[number % 2], PLACES[number % 2]
+        there = self.server.find(PROMPT_PREFIX, *key)
         if act == "hear":
             self._hear(number)
         elif act == "namespace":
-            self._come_or_go(PLACES[number % len(PLACES)])
+            self._come_or_go(place)
+        elif act == "label":
+            self._label(place)
         elif act == "prefix" and there is not None:
-            self.server.delete(PROMPT_PREFIX, *HOUSE)
+            self.server.delete(PROMPT_PREFIX, *key)
         elif act == "prefix":
-            metadata = {"namespace": HOUSE.namespace, "name": HOUSE.name}
-            self.server.create(PROMPT_PREFIX, {"metadata": metadata, "spec": self._spec(number)})
+            metadata = {"namespace": key.namespace, "name": key.name}
+            spec = self._spec(key, number)
+            self.server.create(PROMPT_PREFIX, {"metadata": metadata, "spec": spec})
         elif there is not None:
-            self.server.edit(PROMPT_PREFIX, *HOUSE, spec=self._spec(number))
+            self.server.edit(PROMPT_PREFIX, *key, spec=self._spec(key, number))
 
     @rule(
-        at=st.integers(0, 3),
+        number=NUMBERS,
+        at=NUMBERS,
         late=st.booleans(),
-        meanwhile=st.lists(st.tuples(ACTS, st.integers(0, 3)), max_size=3),
+        meanwhile=st.lists(st.tuples(ACTS, NUMBERS), max_size=3),
     )
-    def work(self, at: int, *, late: bool, meanwhile: Sequence[tuple[str, int]]) -> None:
+    def work(
+        self, number: int, at: int, *, late: bool, meanwhile: Sequence[tuple[str, int]]
+    ) -> None:
         """A reconcile, if one was asked for; meanwhile things happen between two of its calls."""
         if not late:
             self._hear_all(0)
-        if not self.asked:
-            return
-        self.asked.clear()
 
         async def happens() -> None:
-            for act, number in meanwhile:
-                self.act(act, number)
+            for act, of in meanwhile:
+                self.act(act, of)
 
         self.process.connection.expect(Mishap(at, meanwhile=happens))
-        self._reconcile()
+        self._reconcile(number)
         self.process.connection.expect(None)
 
     @rule(first=st.booleans())
     def settle(self, *, first: bool) -> None:
         """When all was heard of and all that was asked for is done, all is as declared."""
-        self._hear_all(0 if first else -1)
         for _ in range(ROUNDS):
+            self._hear_all(0 if first else -1)
             if not self.asked:
                 break
-            self.asked.clear()
-            self._reconcile()
-            self._hear_all(0 if first else -1)
+            self._reconcile(0)
         else:
             raise AssertionError("it does not come to rest")
-        self._check()
+        for key in KEYS:
+            self._check(key)
 
-    def _reconcile(self) -> None:
-        house = Work(PROMPT_PREFIX, HOUSE)
+    def _reconcile(self, number: int) -> None:
+        if not self.asked:
+            return
+        work = sorted(self.asked)[number % len(self.asked)]
+        self.asked.remove(work)
         try:
-            again = self.runner.run(self.process.work())
+            again = self.runner.run(self.process.work(work.key))
         except ApiError:
-            self.asked.add(house)
+            self.asked.add(work)
         else:
             if again is not None and again <= SOON:
-                self.asked.add(house)
+                self.asked.add(work)
 
     def _hear(self, number: int) -> bool:
         """Get the next event of one object, whichever it is; False where there is none."""
@@ -148,32 +159,40 @@ class Wakes(RuleBasedStateMachine):
         else:
             self.server.terminate(name)
 
-    def _spec(self, text: int) -> dict[str, Any]:
+    def _label(self, name: str) -> None:
+        there = self.server.find(NAMESPACE, None, name)
+        if there is not None:
+            at = LABELS.index(there["metadata"]["labels"][LABEL])
+            labels = {LABEL: LABELS[(at + 1) % len(LABELS)]}
+            self.server.merge_metadata(NAMESPACE, None, name, labels=labels)
+
+    def _spec(self, key: Key, text: int) -> dict[str, Any]:
         return {
             "owner": {"team": "platform"},
             "models": [OPUS],
-            "consumers": {"namespaceSelector": WANTED},
+            "consumers": {"namespaceSelector": {"matchLabels": {LABEL: SELECTS[key]}}},
             "rollout": {"strategy": "Immediate"},
             **published(f"v{text}", text % len(TEXTS)),
         }
 
-    def _check(self) -> None:
-        prefix = self.server.find(PROMPT_PREFIX, *HOUSE)
+    def _check(self, key: Key) -> None:
         staying = {
-            body["metadata"]["name"]
+            body["metadata"]["name"]: body["metadata"]["labels"][LABEL]
             for body in self.server.all(NAMESPACE)
             if "deletionTimestamp" not in body["metadata"]
         }
         served = {
             body["metadata"]["namespace"]: bundle.decode(files_of(body)).route.stable.digest
             for body in self.server.all(CONFIG_MAP)
-            if body["metadata"]["name"] == bundle_name(HOUSE)
+            if body["metadata"]["name"] == bundle_name(key)
             and body["metadata"]["namespace"] in staying
         }
+        prefix = self.server.find(PROMPT_PREFIX, *key)
         if prefix is None:
             assert served == {}
             return
-        assert served == dict.fromkeys(staying, prefix["spec"]["digest"])
+        selected = [name for name, label in staying.items() if label == SELECTS[key]]
+        assert served == dict.fromkeys(selected, prefix["spec"]["digest"])
         assert prefix["status"]["stable"]["digest"] == prefix["spec"]["digest"]
         assert prefix["status"]["observedGeneration"] == prefix["metadata"]["generation"]
 
@@ -188,7 +207,7 @@ def test_what_was_read_before_it_was_heard_of_is_served() -> None:
     story.act("prefix", 0)
     story.settle(first=True)
     story.act("prefix", 0)
-    story.work(at=0, late=False, meanwhile=[("prefix", 1)])
+    story.work(0, at=0, late=False, meanwhile=[("prefix", 2)])
     story.teardown()
 
 
@@ -201,3 +220,14 @@ def test_a_namespace_that_is_made_anew_gets_its_bundle_and_nobody_is_blamed() ->
         story.act("namespace", 0)
     story.teardown()
     assert "Repaired" not in {event["reason"] for event in story.server.all(EVENT)}
+
+
+def test_what_one_prefix_read_of_a_namespace_concerns_the_other_one_too() -> None:
+    """A namespace leaves one prefix and joins another; the former's reconcile reads of it first."""
+    story = Wakes()
+    story.act("prefix", 0)
+    story.act("prefix", 1)
+    story.settle(first=True)
+    story.act("label", 0)
+    story.work(0, at=0, late=False, meanwhile=[("label", 0)])
+    story.teardown()
