@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from headwater.cluster import ApiError
+from headwater.cluster import NAMESPACE, ApiError
 from headwater.cluster.labels import ROLE_LABEL
 from headwater.contract.content import content, digest_of
 from headwater.contract.digest import Digest
@@ -43,6 +43,17 @@ def published(version: str, text: int) -> dict[str, Any]:
         "digest": digest_of_text(words),
         "content": {"system": [{"text": words}]},
     }
+
+
+def come_or_go(server: Server, namespace: str) -> None:
+    """The next thing in a namespace's life: it is made, it begins to end, it is gone."""
+    there = server.find(NAMESPACE, None, namespace)
+    if there is None:
+        server.create(NAMESPACE, {"metadata": {"name": namespace, "labels": {LABEL: "yes"}}})
+    elif "deletionTimestamp" in there["metadata"]:
+        server.finish(namespace)
+    else:
+        server.terminate(namespace)
 
 
 def unasked(work: Work) -> None:

@@ -43,6 +43,7 @@ from tests.unit.controller.process import (
     WANTED,
     Process,
     Sidecars,
+    come_or_go,
     digest_of_text,
     published,
 )
@@ -227,13 +228,7 @@ class Reconciles(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(PLACES))
     def a_namespace_comes_or_goes(self, name: str) -> None:
-        there = self.server.find(NAMESPACE, None, name)
-        if there is None:
-            self.server.create(NAMESPACE, {"metadata": {"name": name, "labels": {LABEL: "yes"}}})
-        elif "deletionTimestamp" in there["metadata"]:
-            self.server.finish(name)
-        else:
-            self.server.terminate(name)
+        come_or_go(self.server, name)
         self.witness.look(by_hand=True)
         self._reconcile()
 

@@ -27,6 +27,7 @@ from tests.unit.controller.process import (
     TEXTS,
     Process,
     Sidecars,
+    come_or_go,
     published,
 )
 from tests.unit.rollout.stories import OPUS, START
@@ -74,7 +75,7 @@ class Wakes(RuleBasedStateMachine):
         if act == "hear":
             self._hear(number)
         elif act == "namespace":
-            self._come_or_go(place)
+            come_or_go(self.server, place)
         elif act == "label":
             self._label(place)
         elif act == "prefix" and there is not None:
@@ -149,15 +150,6 @@ class Wakes(RuleBasedStateMachine):
     def _hear_all(self, number: int) -> None:
         while self._hear(number):
             pass
-
-    def _come_or_go(self, name: str) -> None:
-        there = self.server.find(NAMESPACE, None, name)
-        if there is None:
-            self.server.create(NAMESPACE, {"metadata": {"name": name, "labels": {LABEL: "yes"}}})
-        elif "deletionTimestamp" in there["metadata"]:
-            self.server.finish(name)
-        else:
-            self.server.terminate(name)
 
     def _label(self, name: str) -> None:
         there = self.server.find(NAMESPACE, None, name)
