@@ -129,10 +129,8 @@ class Process:
 
     def news(self) -> Sequence[Change]:
         """The events since the last time, for `hear`."""
-        news, self._position = (
-            self._server.changes[self._position :],
-            len(self._server.changes),
-        )
+        news = self._server.changes[self._position :]
+        self._position += len(news)
         return news
 
     def hear(self, change: Change) -> None:

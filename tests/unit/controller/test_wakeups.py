@@ -24,7 +24,6 @@ from tests.unit.controller.process import (
     HOUSE,
     LABEL,
     PLACES,
-    TEXTS,
     Process,
     Sidecars,
     come_or_go,
@@ -164,7 +163,7 @@ class Wakes(RuleBasedStateMachine):
             "models": [OPUS],
             "consumers": {"namespaceSelector": {"matchLabels": {LABEL: SELECTS[key]}}},
             "rollout": {"strategy": "Immediate"},
-            **published(f"v{text}", text % len(TEXTS)),
+            **published(f"v{text}", text),
         }
 
     def _check(self, key: Key) -> None:
