@@ -11,14 +11,15 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from tests.cluster import supervisor
 from tests.cluster.control_plane import Cluster
+from tests.cluster.janitor import unmarked
 from tests.cluster.volumes import MountedConfigMap
+from tests.cluster.waiting import Limit, scaled
 from tests.integration.deployed import ACCOUNTS, POLICIES, deployed
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ T = TypeVar("T")
 ROOT: Final = Path(__file__).parents[1]
 BIN: Final = Path(sys.executable).parent
 WAIT_SECONDS: Final = 40.0
-"""The longest that anything may take that the demo waits for."""
+"""The longest that anything may take on a quiet machine that the demo waits for."""
 _LOOK_SECONDS: Final = 0.05
 _COMMAND_SECONDS: Final = 60
 _TAIL_LINES: Final = 12
@@ -62,7 +63,7 @@ class Stage:
     def __enter__(self) -> Self:
         self._supervisor = subprocess.Popen(
             [sys.executable, "-I", "-S", supervisor.__file__],
-            env=self._environment,
+            env=unmarked(self._environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -118,11 +119,13 @@ class Stage:
         Raises:
             DemoError: it took too long, or a process ended; with the suspects' last lines.
         """
-        deadline = time.monotonic() + WAIT_SECONDS
+        limit = Limit(WAIT_SECONDS)
         while not (value := condition()):
             self.check_alive()
-            if time.monotonic() >= deadline:
-                raise DemoError(f"waited {WAIT_SECONDS:g} s in vain: {what}{self._tails(suspects)}")
+            if limit.passed():
+                raise DemoError(
+                    f"waited {limit.seconds:.0f} s in vain: {what}{self._tails(suspects)}"
+                )
             await asyncio.sleep(_LOOK_SECONDS)
         return value
 
@@ -169,7 +172,7 @@ class Stage:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_COMMAND_SECONDS,
+            timeout=scaled(_COMMAND_SECONDS),
         )
 
     def _read(self, name: str) -> str:

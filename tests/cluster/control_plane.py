@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 from tests.cluster import assets
+from tests.cluster.janitor import unmarked
 from tests.cluster.ports import free_port
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 
 ADMIN: Final = "headwater-test-admin"
 START_SECONDS: Final = 60
@@ -98,7 +99,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=scaled(60),
         )
         if check and done.returncode != 0:
             raise AssertionError(f"kubectl {' '.join(arguments)}\n{done.stderr.strip()}")
@@ -164,6 +165,7 @@ class ControlPlane(Cluster):
         self._binaries = assets.find_or_build()
         self._supervisor = subprocess.Popen(
             self._supervisor_command(),
+            env=unmarked(os.environ),  # it ends by itself, and what it started with it
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -342,7 +344,7 @@ class ControlPlane(Cluster):
                     context=ssl.create_default_context(cafile=self._certificate)
                 ),
             )
-            with opener.open(request, timeout=5):
+            with opener.open(request, timeout=scaled(30)):
                 return True
         except OSError:  # no certificate yet, refused, 404, 500: all of them mean "not yet"
             return False

@@ -46,7 +46,7 @@ def main() -> None:
             child.wait()
         os.chdir("/")
         if not given:
-            shutil.rmtree(directory)
+            shutil.rmtree(directory, ignore_errors=True)  # the janitor may be at it, too
 
 
 def _handle(
