@@ -21,6 +21,7 @@ from demo.stage import WAIT_SECONDS, DemoError, Mount, Stage
 from demo.traffic import MAX_TOKENS, Consumer, Traffic, ask
 from demo.view import View
 from headwater.providers.usage import Usage
+from tests.cluster.waiting import Limit
 
 _LOOK_SECONDS: Final = 0.1
 
@@ -114,14 +115,14 @@ class Play:
     async def until_ready(self, team: str, pattern: str) -> str:
         """Wait until a sidecar's whole /readyz matches and is no failure; what it says."""
         url = self.metrics[team].removesuffix("/metrics") + "/readyz"
-        deadline = time.monotonic() + WAIT_SECONDS
+        limit = Limit(WAIT_SECONDS)
         async with aiohttp.ClientSession() as session:
             while True:
                 async with session.get(url) as answer:
                     text = (await answer.text()).strip()
                     if answer.ok and re.fullmatch(pattern, text, re.DOTALL):
                         return text
-                if time.monotonic() > deadline:
+                if limit.passed():
                     raise DemoError(f"the sidecar of {team} says {text!r}, not {pattern!r}")
                 self.stage.check_alive()
                 await asyncio.sleep(_LOOK_SECONDS)

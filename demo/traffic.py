@@ -13,6 +13,7 @@ from typing import Any, Final
 from anthropic import AnthropicError, AsyncAnthropic
 
 from demo.observe import NAME, NAMESPACE
+from tests.cluster.waiting import scaled
 
 MODELS: Final = ("claude-opus-5", "claude-opus-4-8")
 BUNDLE: Final = f"headwater.{NAMESPACE}.{NAME}"
@@ -81,7 +82,7 @@ class Consumer:
     def client(self, key: str | None = None) -> AsyncAnthropic:
         """The SDK as the application makes it."""
         return AsyncAnthropic(
-            base_url=self.url, api_key=key or self.team.key, max_retries=0, timeout=30
+            base_url=self.url, api_key=key or self.team.key, max_retries=0, timeout=scaled(30)
         )
 
 

@@ -21,6 +21,7 @@ import kubernetes
 from urllib3.exceptions import HTTPError
 
 from tests.cluster.control_plane import Cluster
+from tests.cluster.waiting import scaled
 
 FOLLOW_SECONDS: Final = 0.2
 
@@ -194,7 +195,7 @@ class MountedConfigMap:
             urllib3.exceptions.HTTPError: no API server answers.
         """
         answer = self._api.read_namespaced_config_map(
-            self._name, self._namespace, _preload_content=False, _request_timeout=5
+            self._name, self._namespace, _preload_content=False, _request_timeout=scaled(30)
         )
         return write_atomically(self.directory, contents(json.loads(answer.data)))
 

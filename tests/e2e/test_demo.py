@@ -16,6 +16,7 @@ from demo.received import contract_in
 from headwater.contract.assembly import Request, prepare, splice
 from headwater.contract.content import canonical_bytes, content
 from headwater.contract.digest import Digest
+from tests.cluster.waiting import scaled
 
 ROOT: Final = Path(__file__).parents[2]
 CLAIMS: Final = 9
@@ -30,7 +31,6 @@ def environment(**added: str) -> dict[str, str]:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(240)
 def test_everything_that_the_demo_claims_is_observed() -> None:
     """Exit 0, five acts, and a closing table in which every row holds."""
     done = subprocess.run(
@@ -41,7 +41,7 @@ def test_everything_that_the_demo_claims_is_observed() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=230,
+        timeout=scaled(240),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [trace for trace in TRACES if trace in done.stdout + done.stderr] == []
@@ -53,7 +53,6 @@ def test_everything_that_the_demo_claims_is_observed() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing_behind(how: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C, or a CI's end of patience, ends every process and removes every file."""

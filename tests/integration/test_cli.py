@@ -22,7 +22,7 @@ from headwater.cli._cluster import find
 from headwater.cli._yaml import compose, value_of
 from headwater.cluster import CONFIG_MAP, NAMESPACE, PROMPT_PREFIX, Object
 from tests.cluster.control_plane import Cluster, ControlPlane
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import Api, install_crds
 from tests.unit.cli.prefixes import BYTES, DIGESTS, PROGRESSING, SETTLED
 
@@ -179,7 +179,7 @@ def test_what_is_not_there_is_answered_with_what_is(
         assert (none.exit_code, none.stdout) == (0, "")
         assert f"there is no PromptPrefix in the namespace '{empty}'" in none.stderr
     finally:
-        api.delete(NAMESPACE, None, empty)
+        api.leave(empty)
 
 
 def changed_fields(before: Any, after: Any, path: str = "spec") -> set[str]:
@@ -432,7 +432,7 @@ def test_changes_are_printed_as_they_come(
                 wait_until(lambda: phases() == [b"Progressing", b"Stable"], 20, "so is the change")
             finally:
                 process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(scaled(30)) == 0
     assert b"\nv2 it is\n" in seen
     assert b"\x1b" not in seen
 
@@ -460,7 +460,7 @@ def test_an_outage_is_outlasted_and_a_deletion_ends_it(own_control_plane: Contro
                 own_control_plane.stop_api_server()
                 own_control_plane.start_api_server()
                 wait_until(lambda: b"help-desk was deleted" in told, 40, "the deletion is told")
-                assert process.wait(20) == 1
+                assert process.wait(scaled(30)) == 1
             finally:
                 process.kill()
 
@@ -483,7 +483,7 @@ def test_a_terminal_shows_one_tree_that_changes(
                 wait_until(lambda: b"Stable" in seen, 20, "the change is shown")
             finally:
                 process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(scaled(30)) == 0
     os.close(ours)
     assert (b"\x1b[32mStable" in seen) is colour
 
@@ -507,6 +507,6 @@ def test_kubectl_finds_it_as_a_plugin(
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=scaled(60),
     )
     assert done.stdout.startswith("help-desk  Progressing  of ai-platform")

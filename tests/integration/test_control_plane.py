@@ -17,7 +17,7 @@ from tests.cluster import assets
 from tests.cluster.control_plane import Cluster, ControlPlane, ControlPlaneError, open_cluster
 from tests.cluster.node import run_cronjob_now, run_pod_of_job
 from tests.cluster.volumes import MountedConfigMap, NodeError
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -301,7 +301,7 @@ class TestGoneWithoutATrace:
             directory = Path(line.strip().partition("=")[2]).parent
             assert len(processes_with(str(directory))) == 4  # three servers and their supervisor
             parent.send_signal(ending)
-            _, stderr = parent.communicate(timeout=20)
+            _, stderr = parent.communicate(timeout=scaled(30))
         finally:
             parent.kill()
             parent.wait()
@@ -455,5 +455,5 @@ class TestAssets:
             assert "waiting for it" in second.stderr.readline()
             for name in assets.PACKAGES:
                 (fakes / name).rename(target / name)
-        answer, _ = second.communicate(timeout=20)
+        answer, _ = second.communicate(timeout=scaled(30))
         assert (second.returncode, answer) == (0, f"{target}\n")

@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.cluster.control_plane import Cluster
+from tests.cluster.waiting import scaled
 from tests.integration.controller.harness import ROOT, install_crds
 
 GITOPS = ROOT / "examples" / "gitops"
@@ -55,7 +56,7 @@ def run(repository: Path, *command: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=scaled(60),
     )
 
 

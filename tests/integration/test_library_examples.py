@@ -13,6 +13,7 @@ import anthropic
 import pytest
 
 import headwater
+from tests.cluster.waiting import scaled
 from tests.integration.test_simulator_sdk import ROOT, simulator
 from tests.unit.sidecar import bundles
 
@@ -112,7 +113,7 @@ def test_a_ci_check() -> None:
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_prompts.py"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=scaled(100),
         cwd=EXAMPLES,
         check=False,
     )

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from headwater.cli import main
 from headwater.client.audit import audit
 from headwater.client.capture import capture
+from tests.cluster.waiting import scaled
 from tests.integration.test_simulator_sdk import simulator
 
 pytestmark = pytest.mark.xdist_group("simulator-sdk")
@@ -77,7 +78,7 @@ def record(
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
 
@@ -155,7 +156,7 @@ def test_a_signal_ends_the_program_and_keeps_what_was_recorded(url: str, tmp_pat
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(scaled(30)) == 128 + signal.SIGTERM
     assert (tmp_path / "x").read_bytes() == b""
 
 
@@ -166,6 +167,7 @@ print(json.dumps({"model": "claude-opus-4-8", "system": text, "messages": []}))
 """
 SENDS = """
 import json, os, pathlib, urllib.request
+from tests.cluster.waiting import scaled
 body = json.dumps(
     {
         "model": "claude-opus-4-8",

@@ -13,6 +13,7 @@ import pytest
 from headwater.contract.assembly import prepare
 from headwater.evidence.ledger import Series
 from headwater.evidence.scrape import parse
+from tests.cluster.waiting import scaled
 from tests.integration.test_simulator_sdk import INTERPRETERS, ROOT, simulator
 from tests.unit.sidecar import bundles
 
@@ -45,7 +46,7 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'operator'}:{lent}"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=scaled(60),
             check=False,
         )
     assert done.returncode == 0, done.stderr

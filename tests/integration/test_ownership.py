@@ -278,7 +278,7 @@ def test_a_namespace_goes_with_its_prefixes(cluster: Cluster) -> None:
     whole["metadata"]["namespace"] = "short-lived"
     cluster.kubectl("create", "namespace", "short-lived")
     cluster.kubectl("create", "-f", "-", input=json.dumps(whole))
-    cluster.kubectl("delete", "namespace", "short-lived", "--timeout=60s")
+    cluster.kubectl("delete", "namespace", "short-lived", "--timeout=120s")
 
 
 def test_every_field_of_the_spec_belongs_to_a_verb() -> None:

@@ -23,7 +23,7 @@ from headwater.contract.route import pick
 from headwater.sidecar.bundles import BundleFollower
 from headwater.sidecar.metrics import Identity
 from headwater.sidecar.server import Sidecar
-from tests.cluster.waiting import eventually
+from tests.cluster.waiting import eventually, scaled
 from tests.unit.sidecar import bundles
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -243,7 +243,7 @@ async def test_an_application_that_goes_away_takes_its_request_along(
         (await asking).close()
     else:
         asking.cancel()
-    await asyncio.wait_for(gone.wait(), 5)
+    await asyncio.wait_for(gone.wait(), scaled(30))
     await eventually(lambda: sidecar.counted('requests_total outcome="aborted" 1.0'), 5, "counted")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from headwater.contract import bundle
 from tests.cluster.control_plane import Cluster, ControlPlane
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.test_sidecar_process import address, ask, start
 from tests.unit.sidecar import bundles
 
@@ -45,7 +45,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
     yield started
     for process in started:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=scaled(30))
 
 
 def follow(
@@ -83,22 +83,22 @@ def test_a_bundle_is_followed(
     process, metrics = follow(control_plane, namespace, processes, tmp_path)
     assert ask(f"{metrics}/readyz")[0] == 503
     put(control_plane, namespace, bundles.make("v1"))
-    wait_until(serves(metrics, "v1"), timeout=15, message="v1 is served")
+    wait_until(serves(metrics, "v1"), timeout=30, message="v1 is served")
     put(control_plane, namespace, bundles.make("v2", size=20_000))
-    wait_until(serves(metrics, "v2"), timeout=5, message="v2 is served, compressed as it is")
+    wait_until(serves(metrics, "v2"), timeout=30, message="v2 is served, compressed as it is")
     route = {"data": {bundle.ROUTE_FILE: "{}"}}
     control_plane.kubectl("patch", "configmap", NAME, "-n", namespace, "-p", json.dumps(route))
     wait_until(
-        lambda: "format None" in ask(f"{metrics}/readyz")[1], timeout=5, message="damage is seen"
+        lambda: "format None" in ask(f"{metrics}/readyz")[1], timeout=30, message="damage is seen"
     )
     assert serves(metrics, "v2")()
     put(control_plane, namespace, bundles.make("v3"))
-    wait_until(serves(metrics, "v3"), timeout=5, message="v3 is served")
+    wait_until(serves(metrics, "v3"), timeout=30, message="v3 is served")
     control_plane.kubectl("delete", "configmap", NAME, "-n", namespace)
     put(control_plane, namespace, bundles.make("v4"))
-    wait_until(serves(metrics, "v4"), timeout=5, message="v4 is served")
+    wait_until(serves(metrics, "v4"), timeout=30, message="v4 is served")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
+    process.communicate(timeout=scaled(30))
     assert process.returncode == 0
     assert list(tmp_path.iterdir()) == [], "the private copy is gone"
 
@@ -110,19 +110,19 @@ def test_an_api_server_that_is_gone_leaves_the_last_bundle(
     own_control_plane.kubectl("create", "namespace", "team-a")
     put(own_control_plane, "team-a", bundles.make("v1"))
     _, metrics = follow(own_control_plane, "team-a", processes, tmp_path)
-    wait_until(serves(metrics, "v1"), timeout=15, message="v1 is served")
+    wait_until(serves(metrics, "v1"), timeout=30, message="v1 is served")
     own_control_plane.stop_api_server()
     assert ask(f"{metrics}/readyz") == (200, "ok\n")
     own_control_plane.start_api_server()
     put(own_control_plane, "team-a", bundles.make("v2"))
-    wait_until(serves(metrics, "v2"), timeout=20, message="v2 is served")
+    wait_until(serves(metrics, "v2"), timeout=30, message="v2 is served")
     assert ask(f"{metrics}/readyz") == (200, "ok\n")
 
 
 def test_without_a_kubeconfig_it_says_so(tmp_path: Path) -> None:
     """One sentence, no traceback, no waiting."""
     process = start("--from-cluster", f"team-a/{NAME}", KUBECONFIG=str(tmp_path / "none"))
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=scaled(30))
     assert process.returncode == 1
     assert "no cluster is configured" in error
     assert "Traceback" not in error

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.waiting import scaled
 from tests.unit.sidecar import bundles
 
 BODY = {"model": bundles.MODEL, "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
@@ -63,7 +64,7 @@ def ask(url: str, body: Any = None, **headers: str) -> tuple[int, str]:
     request = urllib.request.Request(url, data=data, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=10) as answer:
+        with opener.open(request, timeout=scaled(30)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -73,7 +74,7 @@ def ask(url: str, body: Any = None, **headers: str) -> tuple[int, str]:
 def address(process: subprocess.Popen[str], begins: str) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert line.startswith(begins), line or process.communicate(timeout=10)[1]
+    assert line.startswith(begins), line or process.communicate(timeout=scaled(30))[1]
     return line.split()[-1]
 
 
@@ -86,7 +87,7 @@ def process(tmp_path: Path, provider: str) -> Iterator[subprocess.Popen[str]]:
     )
     yield found
     found.kill()
-    found.communicate(timeout=10)
+    found.communicate(timeout=scaled(30))
 
 
 def test_it_says_where_it_listens_serves_and_ends_on_sigterm(
@@ -99,7 +100,7 @@ def test_it_says_where_it_listens_serves_and_ends_on_sigterm(
     assert ask(f"{metrics}/readyz") == (200, "ok\n")
     assert 'team="search"' in ask(f"{metrics}/metrics")[1]
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=10)
+    _, log = process.communicate(timeout=scaled(30))
     assert process.returncode == 0
     events = [json.loads(line)["event"] for line in log.splitlines()]
     assert events == ["bundle verified", "stopping, requests in flight are finished first"]
@@ -112,7 +113,7 @@ def test_it_never_logs_keys_or_prompts(process: subprocess.Popen[str]) -> None:
     body = {**BODY, "tools": [{"name": "very-private", "description": "very-private"}]}
     assert ask(f"{url}/v1/messages", body, authorization=f"Bearer {secret}")[0] == 400
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=10)
+    _, log = process.communicate(timeout=scaled(30))
     assert "own_tools" in log
     assert "very" not in log
 
@@ -129,7 +130,7 @@ def test_it_never_logs_keys_or_prompts(process: subprocess.Popen[str]) -> None:
 )
 def test_wrong_arguments_are_explained(arguments: tuple[str, ...], says: str) -> None:
     """One sentence, exit 2, no traceback."""
-    _, error = (process := start(*arguments)).communicate(timeout=30)
+    _, error = (process := start(*arguments)).communicate(timeout=scaled(30))
     assert process.returncode == 2
     assert says in error
     assert "Traceback" not in error
@@ -139,7 +140,7 @@ def test_a_port_that_is_taken_is_explained(tmp_path: Path, provider: str) -> Non
     """A second sidecar in one pod is a likely mistake."""
     port = provider.rsplit(":", 1)[1]
     ports = ("--port", port, "--metrics-address", "127.0.0.1:0")
-    _, error = (process := start("--bundle", str(tmp_path), *ports)).communicate(timeout=30)
+    _, error = (process := start("--bundle", str(tmp_path), *ports)).communicate(timeout=scaled(30))
     assert process.returncode == 1
     assert "cannot listen" in error
     assert "Traceback" not in error
@@ -149,7 +150,7 @@ def test_what_a_pod_runs_loads_no_large_library() -> None:
     """Each of these would be paid for in every consumer pod."""
     code = "import sys, headwater.cli.sidecar; print(*{m.split('.')[0] for m in sys.modules})"
     loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=scaled(30)
     ).stdout.split()
     assert "httptools" in loaded
     heavy = {

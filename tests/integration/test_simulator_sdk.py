@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from headwater.providers.models import models
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 
 ROOT = Path(__file__).parents[2]
 CLIENT = Path(__file__).with_name("simulator_client.py")
@@ -68,7 +68,7 @@ def seen(request: pytest.FixtureRequest) -> dict[str, Any]:
             env={"PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=scaled(60),
             check=False,
         )
     assert done.returncode == 0, done.stderr
@@ -256,7 +256,7 @@ def test_at_a_scale_five_minutes_pass_in_a_blink() -> None:
         for answer in (first, again):
             assert counts(answer)[0] == 0 < counts(answer)[1]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(scaled(30)) == 0
         assert process.stdout is not None
         assert process.stdout.read() == ""
 
@@ -279,7 +279,7 @@ def test_a_hanging_answer_does_not_hold_up_the_end() -> None:
             waiting = thread.submit(call, f"{url}/v1/messages", marked())
             wait_until(lambda: call(f"{url}/_simulator/stats")["received"] == 1, 10, "it hangs")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
+            assert process.wait(scaled(30)) == 0
             with pytest.raises(OSError, match=r"(?i)closed|reset"):
                 waiting.result(10)
 
@@ -290,9 +290,12 @@ def test_a_port_in_use_is_said_in_a_sentence() -> None:
         port = url.rsplit(":", 1)[1]
         headwater = Path(sys.executable).with_name("headwater")
         done = subprocess.run(
-            [headwater, "simulator", "--port", port], capture_output=True, text=True, timeout=20,
+            [headwater, "simulator", "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=scaled(30),
             check=False,
-        )  # fmt: skip
+        )
     assert done.returncode == 1
     assert f"Cannot listen on 127.0.0.1:{port}: " in done.stderr
     assert "Choose another --port" in done.stderr

@@ -82,7 +82,7 @@ def warmer(control_plane: Cluster, restricted: str) -> dict[str, Any]:
         *("-f", str(CRDS / "headwater.dev_cachewarmers.yaml")),
     )
     control_plane.kubectl(
-        "wait", "--for=condition=Established", "crd/cachewarmers.headwater.dev", "--timeout=30s"
+        "wait", "--for=condition=Established", "crd/cachewarmers.headwater.dev", "--timeout=120s"
     )
     files = bundle.encode(a_bundle())
     objects: list[dict[str, Any]] = [
@@ -199,7 +199,7 @@ def simulator(tmp_path: Path) -> Iterator[str]:
         try:
             wait_until(
                 lambda: "listening on " in log.read_text() or process.poll() is not None,
-                timeout=20,
+                timeout=30,
                 message="the simulator says where it listens",
             )
             found = re.search(r"listening on (\S+)", log.read_text())

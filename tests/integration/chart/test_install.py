@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from charts.generate import CHART, DEPLOY, helm, matrix, objects, rendered
 from headwater.controller.deletion import FINALIZER
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import install_crds
 from tests.integration.controller.team import manifest
 from tests.integration.webhook.harness import as_account
@@ -36,7 +36,7 @@ def plane() -> Iterator[ControlPlane]:
         apply(plane, *map(foreign, KINDS))
         for kind in KINDS:
             name = f"crd/{kind['plural']}.{kind['group']}"
-            wait = ("wait", "--for=condition=Established", "--timeout=5s", name)
+            wait = ("wait", "--for=condition=Established", "--timeout=120s", name)
             wait_until(lambda wait=wait: plane.kubectl(*wait), 30, f"{name} is served")  # type: ignore[misc]
         yield plane
 
@@ -123,7 +123,7 @@ def test_nothing_holds_a_prefix_when_all_is_gone(plane: ControlPlane, tmp_path: 
         env={**os.environ, "KUBECONFIG": str(account.kubeconfig)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
 

@@ -22,6 +22,7 @@ from headwater.sidecar.metrics import Metrics as SidecarMetrics
 from headwater.webhook.certificates import Certificate
 from headwater.webhook.metrics import Metrics as WebhookMetrics
 from tests.cluster.prometheus import find_or_unpack
+from tests.cluster.waiting import scaled
 from tests.integration.webhook.authority import Authority
 from tests.unit.controller.bodies import prompt_prefix
 from tests.unit.controller.test_metrics import metrics_of
@@ -120,7 +121,7 @@ def test_without_the_webhook_nobody_misses_it() -> None:
 def promtool(*arguments: str) -> None:
     binary = find_or_unpack().with_name("promtool")
     done = subprocess.run(
-        [binary, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [binary, *arguments], capture_output=True, text=True, timeout=scaled(60), check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

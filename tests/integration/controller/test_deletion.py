@@ -94,7 +94,7 @@ def test_while_held_the_bundle_is_kept_right_and_nothing_begins(consumed: Consum
         bundle = team.bundle(consumed.consumer)
         return bundle is not None and "mine" not in bundle["data"]
 
-    wait_until(repaired, REPAIR_SECONDS, "the hand edit is undone")
+    wait_until(repaired, REPAIR_SECONDS, "the hand edit is undone", promised=True)
     consumed.api.delete(CONFIG_MAP, consumed.consumer, name)
     team.await_bundle(consumed.consumer, consumed.digest)
     assert team.status()["stable"]["digest"] == consumed.digest

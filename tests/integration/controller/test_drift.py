@@ -106,7 +106,7 @@ def test_what_somebody_made_under_the_bundles_name(team: Team, api: Api) -> None
     def is_the_bundle() -> bool:
         return content_of(team.bundle(consumer) or {"metadata": {}}) == content_of(right)
 
-    wait_until(is_the_bundle, REPAIR_SECONDS, "the bundle is put there")
+    wait_until(is_the_bundle, REPAIR_SECONDS, "the bundle is put there", promised=True)
     team.await_event("Repaired", f"in {consumer}", "kubectl-create made a", team.bundle_name())
 
 
@@ -176,4 +176,4 @@ def restored(api: Api, before: Object) -> None:
         assert owners[0] == owners[1]
         return True
 
-    wait_until(is_restored, REPAIR_SECONDS, f"{metadata['name']} stands as it did")
+    wait_until(is_restored, REPAIR_SECONDS, f"{metadata['name']} stands as it did", promised=True)

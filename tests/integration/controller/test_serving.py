@@ -12,7 +12,7 @@ from headwater.contract.content import canonical_bytes, content, digest_of
 from headwater.contract.digest import Digest
 from headwater.rollout.upkeep import RETAINED_LIMIT
 from tests.cluster.control_plane import Cluster
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import Api, Controller
 from tests.integration.controller.team import LABEL, MODEL, PATIENCE, Team, contracts, prompt, route
 
@@ -75,7 +75,7 @@ class TestPublishing:
         """`kubectl wait` and the printer columns work as for any Kubernetes object."""
         team.publish()
         control_plane.kubectl(
-            *("wait", "pp/house", "-n", team.namespace, "--for=condition=Ready", "--timeout=15s")
+            *("wait", "pp/house", "-n", team.namespace, "--for=condition=Ready", "--timeout=120s")
         )
         head, row = control_plane.kubectl("get", "pp", "-n", team.namespace).stdout.splitlines()
         columns = "NAME OWNER STABLE CANDIDATE WEIGHT PHASE HIT-RATE AGE"
@@ -267,7 +267,7 @@ def test_says_that_it_is_alive(controller: Controller, liveness: str) -> None:
 
     def alive() -> bool:
         try:
-            with urllib.request.urlopen(liveness, timeout=5) as answer:
+            with urllib.request.urlopen(liveness, timeout=scaled(30)) as answer:
                 return bool(answer.status == 200)
         except urllib.error.URLError:
             return False

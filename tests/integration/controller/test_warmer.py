@@ -19,7 +19,7 @@ from headwater.contract.digest import Digest
 from headwater.providers.usage import Usage
 from headwater.warmer.report import Report, State, WarmedLane, encode
 from tests.cluster.control_plane import Cluster
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller import pods
 from tests.integration.controller.harness import Api
 from tests.integration.controller.team import MODEL, PATIENCE, REPAIR_SECONDS, Team, prompt, route
@@ -189,6 +189,7 @@ class TestCronJob:
             lambda: warmer.await_cron_job()["spec"] == before["spec"],
             REPAIR_SECONDS,
             "the schedule is put back",
+            promised=True,
         )
         warmer.await_event("Repaired", CRON_JOB_NAME, "by kubectl-edit", "put back")
         api.delete(CRON_JOB, team.namespace, CRON_JOB_NAME)
@@ -201,7 +202,7 @@ class TestCronJob:
                 and found["spec"] == before["spec"]
             )
 
-        wait_until(made_anew, REPAIR_SECONDS, "it is made anew")
+        wait_until(made_anew, REPAIR_SECONDS, "it is made anew", promised=True)
 
     def test_waits_for_its_prefix(self, warmer: Warmer, team: Team) -> None:
         """A missing prefix, and one that serves nothing, are named; then it is scheduled."""
@@ -443,7 +444,7 @@ class TestReports:
         warmer.await_lane("Warm")
         assert warmer.status()["spent"]["usd"] == "0.0125"
         warmer.await_condition("WithinBudget", "True", "BudgetLeft")
-        with urlopen(liveness.replace("/healthz", "/metrics"), timeout=10) as answer:
+        with urlopen(liveness.replace("/healthz", "/metrics"), timeout=scaled(30)) as answer:
             text = answer.read().decode()
         where = f'namespace="{team.namespace}",prefix="house"'
         assert f'headwater_warm_requests_total{{{where},result="warm",warmer="warm"}} 2.0' in text
@@ -468,7 +469,7 @@ class TestTrigger:
             env={**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=scaled(60),
             check=False,
         )
 

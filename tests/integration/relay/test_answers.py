@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from headwater.sidecar.relay.origin import Origin
 from headwater.sidecar.relay.plan import Ending, Patience
+from tests.cluster.waiting import scaled
 from tests.integration.relay.wire import (
     OK,
     Reader,
@@ -91,7 +92,7 @@ async def test_every_framing_however_it_is_cut(
                 assert line in head
             assert (b"trailer X-Sum: 7" in head) == (b"X-Sum" in answer)
             seen = wire.desk.seen[turn]
-            await asyncio.wait_for(seen.over.wait(), 5)
+            await asyncio.wait_for(seen.over.wait(), scaled(30))
             assert (seen.status, seen.ending) == (207, Ending.COMPLETE)
             if decoded is not None:
                 assert seen.data == decoded
@@ -180,7 +181,7 @@ async def test_a_cut_answer_stays_cut(cut: bytes, *, hard: bool, old: bool) -> N
         head = await reader.readuntil(b"\r\n\r\n")
         rest = b""
         try:
-            while data := await asyncio.wait_for(reader.read(99), 5):
+            while data := await asyncio.wait_for(reader.read(99), scaled(30)):
                 rest += data
             ended = True
         except ConnectionResetError:
@@ -191,7 +192,7 @@ async def test_a_cut_answer_stays_cut(cut: bytes, *, hard: bool, old: bool) -> N
             assert not ended, "to a reader without chunks only a reset shows it"
         else:
             assert rest == b"4\r\nhalf\r\n"
-        await asyncio.wait_for(wire.desk.seen[0].over.wait(), 5)
+        await asyncio.wait_for(wire.desk.seen[0].over.wait(), scaled(30))
         assert wire.desk.seen[0].ending is Ending.CUT
 
 
@@ -229,7 +230,8 @@ async def test_no_answer_is_an_error_and_never_a_second_request(
     script: Script, status: int, request_bytes: bytes
 ) -> None:
     """What was received may have been charged. The application's connection stays good."""
-    async with wired(script, patience=Patience(silence=0.1)) as wire:
+    silence = 0.1 if script is silent else scaled(30)
+    async with wired(script, patience=Patience(silence=silence)) as wire:
         reader, writer = await wire.open()
         writer.write(request_bytes)
         head, body = await message(reader)
@@ -351,7 +353,7 @@ async def test_an_application_that_reads_slowly_slows_the_provider(framing: byte
             await writer.drain()
             sent += len(piece)
 
-    async with wired(script, patience=Patience(silence=1)) as wire:
+    async with wired(script, patience=Patience(silence=scaled(1))) as wire:
         reader, writer = await wire.open()
         transport = cast("asyncio.Transport", writer.transport)
         transport.pause_reading()
@@ -359,13 +361,13 @@ async def test_an_application_that_reads_slowly_slows_the_provider(framing: byte
         before = -1
         while sent != before or not sent:
             before = sent
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(scaled(1.2))
         assert sent < 60 << 20
         transport.resume_reading()
         await reader.readuntil(b"\r\n\r\n")
         got = 0
         while got < 300_000_000:
-            data = await asyncio.wait_for(reader.read(1 << 20), 5)
+            data = await asyncio.wait_for(reader.read(1 << 20), scaled(30))
             assert data
             got += len(data)
 
@@ -388,7 +390,8 @@ async def test_a_stream_passes_event_by_event() -> None:
         writer.write(HELD)
         await reader.readuntil(b"\r\n\r\n")
         for number in range(3):
-            assert await asyncio.wait_for(reader.readexactly(6), 5) == b"1\r\n%d\r\n" % number
+            piece = await asyncio.wait_for(reader.readexactly(6), scaled(30))
+            assert piece == b"1\r\n%d\r\n" % number
             go_on.set()
         assert await reader.readexactly(5) == b"0\r\n\r\n"
 
@@ -411,7 +414,7 @@ def test_any_answer_ends_the_request(parts: list[bytes], *, whole: bool) -> None
             said = await wire.ask(
                 b"Host: a\r\nConnection: close\r\n".join(HELD.split(b"Host: a\r\n"))
             )
-            assert said.startswith((b"HTTP/1.1 ", b""))
+            assert not said or said.startswith(b"HTTP/1.1 ")
             assert wire.desk.seen[0].ending is not None
 
     asyncio.run(law())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.sidecar.relay.plan import Ending, Limits
-from tests.cluster.waiting import eventually
+from tests.cluster.waiting import eventually, scaled
 from tests.integration.relay.wire import OK, Reader, Writer, message, wired
 
 POST = b"POST %b HTTP/1.1\r\nHost: sidecar\r\n"
@@ -352,7 +352,7 @@ async def test_a_streamed_body_arrives_before_its_end() -> None:
     async with wired(script) as wire:
         _, writer = await wire.open()
         writer.write(POST % b"/pass" + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-        await asyncio.wait_for(first.wait(), 5)
+        await asyncio.wait_for(first.wait(), scaled(30))
         writer.close()
 
 
@@ -381,13 +381,14 @@ async def test_a_provider_that_reads_slowly_slows_the_client() -> None:
             # The provider's own reader takes 128 MB before it stops reading.
             assert sent < 250 << 20
         go_on.set()
-        await asyncio.wait_for(writer.drain(), 10)
+        await asyncio.wait_for(writer.drain(), scaled(30))
         writer.transport.abort()
 
 
 async def test_clients_that_dawdle_are_refused() -> None:
     """Half a head, half a body, and nothing at all; a provider that thinks is not hurried."""
-    limits = Limits(head_seconds=0.1, body_seconds=0.1, idle_seconds=0.1)
+    short = scaled(0.1)
+    limits = Limits(head_seconds=short, body_seconds=short, idle_seconds=short)
     async with wired(limits=limits) as wire:
         assert (await wire.ask(b"POST / HTT")).startswith(b"HTTP/1.1 408 ")
         for path in (b"/held", b"/pass"):
@@ -397,7 +398,7 @@ async def test_clients_that_dawdle_are_refused() -> None:
         assert (await wire.ask(b"GET /own HTTP/1.1\r\nHost: a\r\n\r\n")).endswith(b"own")
         reader, writer = await wire.open()
         writer.write(with_length(b"/wait", BODY))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(3 * short)
         wire.desk.decided.set()
         assert (await message(reader))[0].startswith(b"HTTP/1.1 200 ")
         writer.close()
@@ -432,9 +433,9 @@ async def test_a_client_that_leaves_takes_its_request_along(path: bytes) -> None
         _, writer = await wire.open()
         writer.write(with_length(path, BODY))
         if path != b"/wait":
-            await asyncio.wait_for(here.wait(), 5)
+            await asyncio.wait_for(here.wait(), scaled(30))
             writer.close()
-            await asyncio.wait_for(gone.wait(), 5)
+            await asyncio.wait_for(gone.wait(), scaled(30))
         else:
             await eventually(lambda: wire.desk.bodies, 5, "the request waits")
             writer.close()
@@ -494,11 +495,11 @@ async def test_closing_lets_answers_come_to_their_end() -> None:
         reader, writer = await wire.open()
         writer.write(with_length(b"/held", BODY))
         await reader.readuntil(b"\r\n\r\no")
-        closing = asyncio.create_task(wire.relay.close(5))
-        assert await asyncio.wait_for(idle.read(), 5) == b""
+        closing = asyncio.create_task(wire.relay.close(scaled(5)))
+        assert await asyncio.wait_for(idle.read(), scaled(30)) == b""
         with pytest.raises(OSError, match="111"):
             await wire.open()
-        assert await asyncio.wait_for(reader.read(), 5) == b"k"
+        assert await asyncio.wait_for(reader.read(), scaled(30)) == b"k"
         await closing
         writer.close()
 
@@ -509,7 +510,7 @@ async def test_nobody_is_waited_for_longer_than_the_grace() -> None:
         reader, writer = await wire.open()
         writer.write(with_length(b"/wait", BODY))
         await eventually(lambda: wire.desk.bodies, 5, "the request waits")
-        await asyncio.wait_for(wire.relay.close(0.1), 5)
+        await asyncio.wait_for(wire.relay.close(0.1), scaled(30))
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
         writer.close()

@@ -18,12 +18,13 @@ from headwater.sidecar.relay.plan import (
     Send,
 )
 from headwater.sidecar.relay.server import Relay
+from tests.cluster.waiting import scaled
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
 Script = Callable[[Reader, Writer], Awaitable[None]]
 
-SECONDS: Final = 10
+SECONDS: Final = scaled(30)
 """How long a test waits for bytes that should come at once."""
 OK: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from demo.received import contract_in
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.team import PATIENCE
 
 
@@ -45,7 +45,7 @@ def running(
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(scaled(30))
         finally:
             process.kill()
             process.wait()
@@ -77,7 +77,7 @@ class Provider:
 
     def received(self, after: int = 0) -> list[Received]:
         """What was answered, oldest first; it remembers a thousand."""
-        with urlopen(f"{self.url}/_simulator/requests?bodies=1", timeout=10) as answer:
+        with urlopen(f"{self.url}/_simulator/requests?bodies=1", timeout=scaled(30)) as answer:
             records = json.load(answer)
         assert not records or records[0]["number"] <= after + 1, "the first are forgotten"
         return [
@@ -96,5 +96,5 @@ class Provider:
     @property
     def last(self) -> int:
         """The number of the last request."""
-        with urlopen(f"{self.url}/_simulator/requests", timeout=10) as answer:
+        with urlopen(f"{self.url}/_simulator/requests", timeout=scaled(30)) as answer:
             return max((int(record["number"]) for record in json.load(answer)), default=0)

@@ -13,7 +13,7 @@ import anthropic
 import pytest
 
 from headwater.contract.assembly import prepare
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.scenarios.provider import Provider, running
 from tests.unit.sidecar import bundles
 
@@ -58,7 +58,7 @@ class Pod:
 
     def refused(self) -> int:
         """Violations that are counted for this team and surface."""
-        with urlopen(f"{self.metrics}/metrics", timeout=10) as answer:
+        with urlopen(f"{self.metrics}/metrics", timeout=scaled(30)) as answer:
             lines = re.findall(
                 r"^headwater_contract_violations_total\{(.*)\} (\S+)$",
                 answer.read().decode(),
@@ -71,7 +71,7 @@ class Pod:
         )
 
     def readiness(self) -> str:
-        with urlopen(f"{self.metrics}/readyz", timeout=10) as answer:
+        with urlopen(f"{self.metrics}/readyz", timeout=scaled(30)) as answer:
             text: str = answer.read().decode()
             return text
 

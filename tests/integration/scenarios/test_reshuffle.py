@@ -14,7 +14,7 @@ import anthropic
 import pytest
 
 from headwater.contract.content import content
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import Controller
 from tests.integration.controller.team import MODEL, PATIENCE
 from tests.integration.scenarios.provider import Received
@@ -90,7 +90,7 @@ def traffic(world: World) -> list[Received]:
 
 def violations(application: Application) -> list[dict[str, str]]:
     """The labels of all violations that a sidecar counted, with the count as `n`."""
-    with urlopen(f"{application.metrics}/metrics", timeout=10) as answer:
+    with urlopen(f"{application.metrics}/metrics", timeout=scaled(30)) as answer:
         text = answer.read().decode()
     return [
         dict(re.findall(r'(\w+)="([^"]*)"', labels)) | {"n": value}
@@ -108,7 +108,7 @@ def headwater(world: World, *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=scaled(60),
     ).stdout
 
 

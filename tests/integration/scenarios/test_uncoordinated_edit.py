@@ -231,5 +231,5 @@ def test_what_is_deleted_all_the_same_stands_again(site: Site, role: str) -> Non
             assert content_of(found) == content_of(before)
             return True
 
-        wait_until(restored, REPAIR_SECONDS, f"the {role} stands as it did")
+        wait_until(restored, REPAIR_SECONDS, f"the {role} stands as it did", promised=True)
         wait_until(lambda: len(team.events("Repaired")) > told, PATIENCE, "an Event tells of it")

@@ -27,7 +27,7 @@ from headwater.cluster import CACHE_WARMER, CRON_JOB, JOB, POD
 from headwater.contract.digest import Digest
 from headwater.contract.route import credential_fingerprint
 from headwater.controller.objects import files_of
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller import pods
 from tests.integration.controller.servers import serving
 from tests.integration.controller.team import MODEL, PATIENCE, Team, new_team, route
@@ -101,7 +101,7 @@ class Day:
                 f'{{"seconds": {seconds}}}'.encode(),
                 {"Content-Type": "application/json"},
             ),
-            timeout=10,
+            timeout=scaled(30),
         ).close()
 
     def apply_warmer(self, **spec: Any) -> None:
@@ -251,7 +251,7 @@ def hurried(site: Site, provider: Provider, target: str, directory: Path) -> Ite
         raise
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(scaled(30))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import anthropic
 from headwater.cluster import CONFIG_MAP, POD
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.volumes import MountedConfigMap
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller import pods
 from tests.integration.controller.harness import Api
 from tests.integration.controller.team import MODEL, PATIENCE, Team, prompt, route
@@ -68,7 +68,9 @@ class Application:
 
     def __init__(self, url: str, metrics: str, key: str) -> None:
         self.url, self.metrics = url, metrics
-        self._client = anthropic.Anthropic(api_key=key, base_url=url, max_retries=0, timeout=30)
+        self._client = anthropic.Anthropic(
+            api_key=key, base_url=url, max_retries=0, timeout=scaled(30)
+        )
 
     def close(self) -> None:
         self._client.close()
@@ -87,7 +89,7 @@ class Application:
     @property
     def epoch(self) -> int:
         """Of the route that its sidecar follows; 0 before the first."""
-        with urlopen(f"{self.metrics}/metrics", timeout=10) as answer:
+        with urlopen(f"{self.metrics}/metrics", timeout=scaled(30)) as answer:
             found = re.search(
                 r"^headwater_bundle_epoch\S* (\d+)", answer.read().decode(), re.MULTILINE
             )

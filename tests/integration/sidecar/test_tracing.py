@@ -21,6 +21,7 @@ from headwater.sidecar.metrics import Identity
 from headwater.sidecar.server import Sidecar
 from headwater.sidecar.tracing import Tracing
 from headwater.simulator.server import Settings, serving
+from tests.cluster.waiting import scaled
 from tests.integration.test_sidecar import HELLO, MESSAGE, Handler, listening
 from tests.integration.test_sidecar_process import BODY, Provider, address, ask, start
 from tests.unit.sidecar import bundles
@@ -180,7 +181,7 @@ def test_the_process_exports_what_it_traced(tmp_path: Path) -> None:
                 if loaded.exists():
                     assert ("_upb" in loaded.read_text()) == bool(flags)
                 process.send_signal(signal.SIGTERM)
-                process.communicate(timeout=20)
+                process.communicate(timeout=scaled(30))
                 assert process.returncode == 0
             assert len(exported) == len(flags)
     finally:

@@ -11,7 +11,7 @@ import pytest
 
 from headwater.contract.assembly import prepare
 from headwater.simulator.server import Settings, serving
-from tests.cluster.waiting import eventually
+from tests.cluster.waiting import eventually, scaled
 from tests.integration.test_sidecar import HELLO, Running, running
 from tests.unit.sidecar import bundles
 
@@ -107,7 +107,7 @@ async def test_what_is_warm_is_left_alone(place: Place) -> None:
 async def test_real_requests_do_not_wait_for_it(place: Place) -> None:
     """Nor does whoever wishes, though the provider never answers."""
     await place.fault("hang")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(scaled(30)):
         assert await place.verdict() == "granted"
         await place.sent(1)
         async with place.sidecar.sdk() as sdk:

@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.control_plane import Cluster
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import Api
 from tests.integration.deployed import WEBHOOKS, deployed
 from tests.integration.webhook.authority import Authority, Pair
@@ -80,7 +80,7 @@ class Replica:
 
     def wait(self) -> int:
         """Its exit code."""
-        return self._process.wait(30)
+        return self._process.wait(scaled(30))
 
     def stop(self) -> int:
         """Ask it to end; its exit code."""
@@ -98,7 +98,7 @@ class Replica:
         """Status and text of `/healthz`, `/readyz` or `/metrics`."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(self.metrics_url + path, timeout=10) as answer:
+            with opener.open(self.metrics_url + path, timeout=scaled(30)) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

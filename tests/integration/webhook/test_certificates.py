@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from headwater.webhook.certificates import Certificate, CertificateError
+from tests.cluster.waiting import scaled
 from tests.integration.webhook.authority import Authority, Pair
 
 
@@ -96,7 +97,7 @@ def connect(authority: Authority, port: int, name: str | None = None) -> ssl.SSL
     """A client that checks whom it talks to, as the API server does."""
     context = ssl.create_default_context(cafile=str(authority.certificate))
     context.check_hostname = name is not None
-    raw = socket.create_connection(("127.0.0.1", port), timeout=10)
+    raw = socket.create_connection(("127.0.0.1", port), timeout=scaled(30))
     try:
         return context.wrap_socket(raw, server_hostname=name)
     except BaseException:

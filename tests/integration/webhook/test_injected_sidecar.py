@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from headwater.webhook.sidecar import Settings
+from tests.cluster.waiting import scaled
 from tests.integration.controller.servers import serving
 from tests.unit.sidecar import bundles
 from tests.unit.webhook.pods import injected, pod
@@ -73,15 +74,15 @@ def test_it_serves_every_prefix_of_the_pod(tmp_path: Path, provider: str) -> Non
         url, metrics = (process.stdout.readline().split()[-1] for _ in range(2))
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         probe = sidecar["startupProbe"]["httpGet"]["path"]
-        with opener.open(metrics + probe, timeout=10) as answer:
+        with opener.open(metrics + probe, timeout=scaled(30)) as answer:
             assert answer.status == 200
         for path, version in (("/v1/messages", "v1"), ("/p/answers/v1/messages", "v7")):
             request = urllib.request.Request(url + path, json.dumps(BODY).encode())
-            with opener.open(request, timeout=10) as answer:
+            with opener.open(request, timeout=scaled(30)) as answer:
                 assert answer.headers["x-headwater-version"] == version
-        with opener.open(f"{metrics}/metrics", timeout=10) as answer:
+        with opener.open(f"{metrics}/metrics", timeout=scaled(30)) as answer:
             assert 'team="from-a-field"' in answer.read().decode()
     finally:
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=scaled(30))
     assert process.returncode == 0, log

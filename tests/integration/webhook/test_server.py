@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import Api, install_crds
 from tests.integration.webhook.authority import Authority, Pair
 from tests.integration.webhook.harness import PATIENCE, Replica, Site
@@ -43,7 +43,7 @@ class Client:
     def __init__(self, authority: Authority, port: int) -> None:
         context = ssl.create_default_context(cafile=str(authority.certificate))
         self._connection = http.client.HTTPSConnection(
-            "127.0.0.1", port, context=context, timeout=20
+            "127.0.0.1", port, context=context, timeout=scaled(30)
         )
 
     def post(
@@ -226,7 +226,7 @@ def test_wrong_arguments_are_explained(arguments: tuple[str, ...], says: str) ->
     """One sentence and no traceback."""
     files = ("--tls-cert-file", "no.crt", "--tls-key-file", "no.key") if arguments else ()
     command = [Path(sys.executable).with_name("headwater"), "webhook", *files, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=scaled(60))
     assert done.returncode != 0
     assert says in done.stderr
     assert "Traceback" not in done.stderr
