@@ -6,6 +6,8 @@ process, however that ends. A test that stops or pauses the API server takes `ow
 because the shared one is in use by others at the same time.
 """
 
+import contextlib
+import functools
 import json
 import os
 import secrets
@@ -14,7 +16,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -22,6 +24,11 @@ from hypothesis import settings
 from tests.cluster import assets
 from tests.cluster.control_plane import Cluster, ControlPlane, open_cluster
 from tests.cluster.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.integration.controller.harness import Api
+
+pytest_plugins = ["tests.cluster.run"]
 
 # A shell that starts this in the background has it ignore SIGINT, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -127,13 +134,22 @@ def own_control_plane() -> Iterator[ControlPlane]:
         yield control_plane
 
 
+@pytest.fixture(scope="session")
+def api_of() -> Iterator[Callable[[Cluster], "Api"]]:
+    """A client of a cluster's API: one for each cluster, since a new one costs more than a call."""
+    from tests.integration.controller.harness import Api  # noqa: PLC0415 - only where it is used
+
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda cluster: stack.enter_context(Api(cluster)))
+
+
 @pytest.fixture
-def namespace(control_plane: Cluster) -> Iterator[str]:
-    """The name of a fresh namespace, deleted afterwards without waiting."""
+def namespace(control_plane: Cluster, api_of: Callable[[Cluster], "Api"]) -> Iterator[str]:
+    """The name of a fresh namespace."""
     name = f"headwater-test-{secrets.token_hex(4)}"
-    control_plane.kubectl("create", "namespace", name)
+    api_of(control_plane).request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     yield name
-    control_plane.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    api_of(control_plane).leave(name)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 # ruff: noqa: E501 - the tables below are read by their rows
 import copy
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from click.testing import CliRunner
 
 from headwater.cli import main
 from headwater.cli._yaml import compose, value_of
+from headwater.cluster import CACHE_WARMER, PROMPT_PREFIX
 from headwater.contract.content import digest_of
 from headwater.resources import PromptPrefix, resolve
 from tests.cluster.control_plane import Cluster
+from tests.integration.controller.harness import Api, ApiError
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "0" * 64
@@ -48,7 +49,7 @@ WARMER: dict[str, Any] = {
     },
 }
 
-Apply = Callable[..., subprocess.CompletedProcess[str]]
+Apply = Callable[[dict[str, Any]], None]
 
 
 APPLY_CRDS = (
@@ -62,7 +63,7 @@ def crds(control_plane: Cluster) -> Cluster:
     """The cluster with our CRDs, served."""
     control_plane.kubectl(*APPLY_CRDS)
     control_plane.kubectl(
-        *("wait", "--for=condition=Established", "--timeout=30s"),
+        *("wait", "--for=condition=Established", "--timeout=120s"),
         *("crd/promptprefixes.headwater.dev", "crd/cachewarmers.headwater.dev"),
     )
     return control_plane
@@ -81,15 +82,14 @@ def test_the_crds_are_taken_without_a_word(crds: Cluster) -> None:
 
 
 @pytest.fixture
-def apply(crds: Cluster, namespace: str) -> Apply:
-    """Send an object as `kubectl apply --server-side` does: strictly."""
+def apply(crds: Cluster, namespace: str, api_of: Callable[[Cluster], Api]) -> Apply:
+    """Send an object as `kubectl apply --server-side` does: strictly; a warning is an error."""
+    api = api_of(crds)
 
-    def send(body: dict[str, Any], *more: str) -> subprocess.CompletedProcess[str]:
-        return crds.kubectl(
-            *("apply", "--server-side", "--warnings-as-errors", "-n", namespace, "-f", "-", *more),
-            input=json.dumps(body),
-            check=False,
-        )
+    def send(body: dict[str, Any]) -> None:
+        kind = {"PromptPrefix": PROMPT_PREFIX, "CacheWarmer": CACHE_WARMER}[body["kind"]]
+        api.apply(kind, {**body, "metadata": {**body["metadata"], "namespace": namespace}})
+        assert not api.warnings
 
     return send
 
@@ -162,8 +162,7 @@ TAKEN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("changes", TAKEN.values(), ids=TAKEN)
 def test_a_sound_prefix_is_taken(changes: dict[str, Any], apply: Apply) -> None:
     """Without a warning."""
-    done = apply(changed(PREFIX, changes))
-    assert (done.returncode, done.stderr) == (0, "")
+    apply(changed(PREFIX, changes))
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -226,9 +225,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
 def test_an_unsound_prefix_is_refused(changes: dict[str, Any], message: str, apply: Apply) -> None:
     """With words that say what to do, under the field where it is."""
-    done = apply(changed(PREFIX, changes))
-    assert done.returncode != 0
-    assert message in done.stderr
+    with pytest.raises(ApiError) as refused:
+        apply(changed(PREFIX, changes))
+    assert message in refused.value.message
 
 
 REFUSED_WARMERS: dict[str, tuple[dict[str, Any], str]] = {
@@ -254,9 +253,9 @@ REFUSED_WARMERS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("changes", "message"), REFUSED_WARMERS.values(), ids=REFUSED_WARMERS)
 def test_an_unsound_warmer_is_refused(changes: dict[str, Any], message: str, apply: Apply) -> None:
     """With words that say what to do."""
-    done = apply(changed(WARMER, changes))
-    assert done.returncode != 0
-    assert message in done.stderr
+    with pytest.raises(ApiError) as refused:
+        apply(changed(WARMER, changes))
+    assert message in refused.value.message
 
 
 @pytest.mark.parametrize(
@@ -264,8 +263,7 @@ def test_an_unsound_warmer_is_refused(changes: dict[str, Any], message: str, app
 )
 def test_a_sound_warmer_is_taken(schedule: str, apply: Apply) -> None:
     """`Auto`, or five cron fields."""
-    done = apply(changed(WARMER, {"spec.schedule": schedule, "spec.models": ["claude-opus-5"]}))
-    assert (done.returncode, done.stderr) == (0, "")
+    apply(changed(WARMER, {"spec.schedule": schedule, "spec.models": ["claude-opus-5"]}))
 
 
 @pytest.mark.parametrize(
@@ -280,16 +278,14 @@ def test_a_sound_warmer_is_taken(schedule: str, apply: Apply) -> None:
 )  # fmt: skip
 def test_more_of_a_warmer(spec: dict[str, Any], apply: Apply) -> None:
     """Each field as its documentation writes it."""
-    done = apply(changed(WARMER, {f"spec.{name}": value for name, value in spec.items()}))
-    assert (done.returncode, done.stderr) == (0, "")
+    apply(changed(WARMER, {f"spec.{name}": value for name, value in spec.items()}))
 
 
 def test_a_prompt_of_a_megabyte_is_taken(apply: Apply) -> None:
     """The rules cost no more than the API server allows, also for the largest of contents."""
     tools = [{"name": f"t{n}", "description": "x" * 500} for n in range(128)]
     system = [{"text": "word " * 6000} for _ in range(32)]
-    done = apply(changed(PREFIX, {"spec.content": {"tools": tools, "system": system}}))
-    assert (done.returncode, done.stderr) == (0, "")
+    apply(changed(PREFIX, {"spec.content": {"tools": tools, "system": system}}))
 
 
 def write_status(cluster: Cluster, namespace: str, status: dict[str, Any]) -> None:
@@ -303,34 +299,34 @@ def test_a_published_version_is_bound_to_its_digest(
     apply: Apply, crds: Cluster, namespace: str
 ) -> None:
     """A mistyped digest can be corrected until the version is published, and never after."""
-    assert apply(changed(PREFIX, {"spec.digest": OTHER})).returncode == 0
-    assert apply(PREFIX).returncode == 0, "nothing was published: the digest was a typing error"
+    apply(changed(PREFIX, {"spec.digest": OTHER}))
+    apply(PREFIX)  # nothing was published: the digest was a typing error
     write_status(crds, namespace, {"published": [{"version": "v1", "digest": DIGEST}]})
-    refused = apply(changed(PREFIX, {"spec.digest": OTHER}))
-    assert refused.returncode != 0
-    assert "spec.digest" in refused.stderr
-    assert "version v1 was published with another digest and is bound to it" in refused.stderr
-    assert "It belongs to platform: publish a new version" in refused.stderr
-    assert apply(changed(PREFIX, {"spec.suspend": True})).returncode == 0
-    assert apply(changed(PREFIX, {"spec.version": "v2", "spec.digest": OTHER})).returncode == 0
-    assert apply(PREFIX).returncode == 0, "back to v1 with its own digest: the abort"
+    with pytest.raises(ApiError, match=r"spec\.digest") as refused:
+        apply(changed(PREFIX, {"spec.digest": OTHER}))
+    said = refused.value.message
+    assert "version v1 was published with another digest and is bound to it" in said
+    assert "It belongs to platform: publish a new version" in said
+    apply(changed(PREFIX, {"spec.suspend": True}))
+    apply(changed(PREFIX, {"spec.version": "v2", "spec.digest": OTHER}))
+    apply(PREFIX)  # back to v1 with its own digest: the abort
 
 
 def test_a_status_can_be_written_after_the_spec_moved_on(
     apply: Apply, crds: Cluster, namespace: str
 ) -> None:
     """An edit may come between publishing and saying so: the status must not be locked out."""
-    assert apply(changed(PREFIX, {"spec.digest": OTHER})).returncode == 0
+    apply(changed(PREFIX, {"spec.digest": OTHER}))
     published = {"published": [{"version": "v1", "digest": DIGEST}]}
     write_status(crds, namespace, published)
     write_status(crds, namespace, {**published, "phase": "Degraded"})
-    assert apply(changed(PREFIX, {"spec.digest": OTHER, "spec.retry": 1})).returncode == 0
+    apply(changed(PREFIX, {"spec.digest": OTHER, "spec.retry": 1}))
 
 
 def test_kubectl_get_shows_what_matters(apply: Apply, crds: Cluster, namespace: str) -> None:
     """The columns, by the short names and by the category."""
-    assert apply(PREFIX).returncode == 0
-    assert apply(WARMER).returncode == 0
+    apply(PREFIX)
+    apply(WARMER)
     revision = {"digest": DIGEST, "configMap": "c"}
     write_status(
         crds,
@@ -372,7 +368,7 @@ def test_the_api_server_fills_in_the_defaults_of_the_models(
     apply: Apply, crds: Cluster, namespace: str
 ) -> None:
     """What the cluster holds and what the model assumes are the same."""
-    assert apply(changed(PREFIX, {"spec.rollout": {"analysis": {}}})).returncode == 0
+    apply(changed(PREFIX, {"spec.rollout": {"analysis": {}}}))
     stored = PromptPrefix.model_validate(crds.get("pp", "p", "-n", namespace))
     assert stored.spec == PromptPrefix.model_validate(PREFIX).spec
 

@@ -4,12 +4,13 @@ The client is not the product's own: what the controller wrote is read back by o
 controller is the process that an operator's pod would run, the console script beside this Python.
 """
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -17,9 +18,9 @@ from urllib.parse import urlencode
 
 import kubernetes
 
-from headwater.cluster import Kind
+from headwater.cluster import CACHE_WARMER, NAMESPACE, POD, PROMPT_PREFIX, Kind
 from tests.cluster.control_plane import Cluster
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 
 ROOT: Final = Path(__file__).parents[3]
 CRDS: Final = ROOT / "crds"
@@ -35,7 +36,13 @@ class ApiError(AssertionError):
 
 
 class Api:
-    """The API server's plain JSON."""
+    """The API server's plain JSON.
+
+    Attributes:
+        warnings: what the API server warned of in its last answer.
+    """
+
+    warnings: Sequence[str] = ()
 
     def __init__(self, cluster: Cluster) -> None:
         self._client = kubernetes.config.new_client_from_config(str(cluster.kubeconfig))
@@ -68,8 +75,9 @@ class Api:
             body=body,
             auth_settings=["BearerToken"],
         )
-        answer = self._client.call_api(*prepared, _request_timeout=20)
+        answer = self._client.call_api(*prepared, _request_timeout=scaled(30))
         text: str = answer.read().decode()
+        self.warnings = answer.headers.getlist("warning")
         if answer.status >= 300:
             try:
                 message = str(json.loads(text)["message"])
@@ -139,6 +147,20 @@ class Api:
             if error.status != 404:
                 raise
 
+    def leave(self, *namespaces: str) -> None:
+        """Take away what a controller would go on looking after; the namespaces stay.
+
+        Deleting a namespace takes the API server some ninety requests, and a control plane of our
+        own is thrown away with the run. In a cluster that stays, the namespaces are deleted.
+        """
+        for namespace in namespaces:
+            if os.environ.get("HEADWATER_CLUSTER"):
+                self.delete(NAMESPACE, None, namespace)
+                continue
+            for kind in (POD, CACHE_WARMER, PROMPT_PREFIX):
+                with contextlib.suppress(ApiError):  # a cluster without our resources has none
+                    self.request("DELETE", kind.path(namespace), gracePeriodSeconds="0")
+
 
 def _typed(kind: Kind) -> dict[str, str]:
     return {"apiVersion": kind.api_version, "kind": kind.kind}
@@ -148,7 +170,7 @@ def install_crds(cluster: Cluster) -> None:
     """Apply the generated CRDs and wait until the API server serves them."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     names = ("crd/promptprefixes.headwater.dev", "crd/cachewarmers.headwater.dev")
-    wait = ("wait", "--for=condition=Established", "--timeout=5s")
+    wait = ("wait", "--for=condition=Established", "--timeout=120s")
     # kubectl itself does not wait for the list of conditions to be there.
     wait_until(lambda: cluster.kubectl(*wait, *names), 30, "the CRDs are served")
 
@@ -202,7 +224,7 @@ class Controller:
         process, self._process = self._process, None
         process.send_signal(number)
         try:
-            return process.wait(20)
+            return process.wait(scaled(30))
         finally:
             process.kill()
             process.wait()

@@ -221,11 +221,10 @@ class Team:
 
 @contextmanager
 def new_team(api: Api) -> Iterator[Team]:
-    """A team of its own; its namespaces are deleted afterwards, without waiting."""
+    """A team of its own, whose prefixes are deleted afterwards, without waiting."""
     team = Team(api, f"team-{secrets.token_hex(3)}")
     api.create(NAMESPACE, {"metadata": {"name": team.namespace}})
     try:
         yield team
     finally:
-        for namespace in (*team.others, team.namespace):
-            api.delete(NAMESPACE, None, namespace)
+        api.leave(*team.others, team.namespace)

@@ -167,7 +167,7 @@ async def edge_on(plane: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     with Api(plane) as api:
         api.create(NAMESPACE, {"metadata": {"name": namespace}})
         yield Edge(cluster, api, namespace)
-        api.delete(NAMESPACE, None, namespace)
+        api.leave(namespace)
     await cluster.close()
 
 
