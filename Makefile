@@ -4,6 +4,9 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 STAMP := .venv/.installed
 WORKERS ?= 2
+# Containers set it to stay small. Here hundreds of processes would compile all that they import,
+# and each pytest worker would rewrite every test's assertions again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install control-plane demo test proofs e2e fuzz lint format generate verify bench \
