@@ -80,10 +80,13 @@ class WarmerReconciler:
         except NotFoundError:
             return None
         except ConflictError:  # somebody wrote first
+            self._taken.pop(key, None)
             with contextlib.suppress(NotFoundError):
                 self.store.see_warmer(await self.cluster.get(CACHE_WARMER, *key))
             return _ONCE_MORE
         except ApiError:
+            # What was written all the same is seen in what stands there.
+            self._taken.pop(key, None)
             self.cron_jobs.forget(key)
             raise
 
@@ -113,13 +116,14 @@ class WarmerReconciler:
                 *conditions,
             ]
         await self._record(key, warmer, recorded, conditions, now, aged, found)
-        await self._tell_transitions(warmer, recorded.conditions, conditions)
-        await self._tell_runs(warmer, prefix, lanes, new)
+        # As soon as the status has it: whatever is told takes its time.
         self._taken[key] |= new.keys()
         self.warmth.took(key, warmer, new.values())
         if lanes.used:
             self.warmth.watching.add(key)
         self.warmth.keep(key, Kept(prefix.metadata.name, facts.ttl, tuple(aged)))
+        await self._tell_transitions(warmer, recorded.conditions, conditions)
+        await self._tell_runs(warmer, prefix, lanes, new)
         return _look_again(warmer, found, lanes, aged, ttl, now)
 
     # --- what is known -----------------------------------------------------------------------

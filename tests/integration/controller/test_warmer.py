@@ -444,15 +444,20 @@ class TestReports:
         warmer.await_lane("Warm")
         assert warmer.status()["spent"]["usd"] == "0.0125"
         warmer.await_condition("WithinBudget", "True", "BudgetLeft")
-        with urlopen(liveness.replace("/healthz", "/metrics"), timeout=scaled(30)) as answer:
-            text = answer.read().decode()
-        where = f'namespace="{team.namespace}",prefix="house"'
-        assert f'headwater_warm_requests_total{{{where},result="warm",warmer="warm"}} 2.0' in text
-        assert (
-            f'headwater_warm_tokens_total{{kind="cache_write_5m",{where},warmer="warm"}} 1530.0'
-            in text
-        )
-        assert f'headwater_warm_cost_usd_total{{{where},warmer="warm"}} 0.0125' in text
+
+        def counted() -> str:
+            """Return the metrics: the controller learns after others that its write was done."""
+            with urlopen(liveness.replace("/healthz", "/metrics"), timeout=scaled(30)) as answer:
+                text: str = answer.read().decode()
+            where = f'namespace="{team.namespace}",prefix="house"'
+            requests = f'headwater_warm_requests_total{{{where},result="warm",warmer="warm"}} 2.0'
+            tokens = f'{{kind="cache_write_5m",{where},warmer="warm"}} 1530.0'
+            assert requests in text
+            assert f"headwater_warm_tokens_total{tokens}" in text
+            assert f'headwater_warm_cost_usd_total{{{where},warmer="warm"}} 0.0125' in text
+            return text
+
+        text = wait_until(counted, PATIENCE, "the run is counted")
         (state,) = re.findall(rf"headwater_warm_lane_state.(.*{team.namespace}.*). 1.0", text)
         assert 'state="warm"' in state
 
