@@ -1,9 +1,10 @@
 """A process that contends for the lease, and writes down when it led.
 
-    python -m tests.integration.controller.contender IDENTITY LOG [FROZEN]
+    python -m tests.integration.controller.contender IDENTITY LOG SLOWNESS [FROZEN]
 
 Its work is to append the time to LOG, over and over: a line is a write that only a leader may do.
-The monotonic clock is the machine's, so the lines of several processes can be compared.
+The monotonic clock is the machine's, so the lines of several processes can be compared. All times
+of the lease are multiplied by SLOWNESS, 1 on a machine with nothing else to do.
 
 With FROZEN it writes to the cluster instead, twice into a ConfigMap of its own name. Before the
 second time, when all is decided and nothing asked any more, it stops itself as SIGSTOP does.
@@ -11,6 +12,7 @@ second time, when all is decided and nothing asked any more, it stops itself as 
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import sys
@@ -24,12 +26,20 @@ from headwater.cluster import CONFIG_MAP
 from headwater.cluster.kubernetes import KubernetesCluster
 from headwater.controller.lease import Elector, LeadershipLostError, Timing
 
-TIMING: Final = Timing(duration=4, renew_deadline=2.5, retry_period=0.3)
 LOST: Final = 3
 """The exit code after a loss."""
 
 
-async def _contend(identity: str, log: Path, *, frozen: bool) -> None:
+def timing(slowness: float) -> Timing:
+    """Return the times of the lease on a machine that is so slow."""
+    return Timing(
+        duration=math.ceil(4 * slowness),
+        renew_deadline=2.5 * slowness,
+        retry_period=0.3 * slowness,
+    )
+
+
+async def _contend(identity: str, log: Path, times: Timing, *, frozen: bool) -> None:
     async def write_late() -> None:
         body = {"metadata": {"namespace": "default", "name": identity}}
         await writer.apply(CONFIG_MAP, {**body, "data": {"written": "in time"}})
@@ -45,7 +55,7 @@ async def _contend(identity: str, log: Path, *, frozen: bool) -> None:
     async with AsyncExitStack() as stack:
         cluster = await KubernetesCluster.connect(connections=1)
         stack.push_async_callback(cluster.close)
-        elector = Elector(cluster, "default", identity, lambda: datetime.now(UTC), timing=TIMING)
+        elector = Elector(cluster, "default", identity, lambda: datetime.now(UTC), timing=times)
         writer = await KubernetesCluster.connect(before_write=elector.assert_leads)
         stack.push_async_callback(writer.close)
         contending = asyncio.create_task(elector.lead(write_late if frozen else work))
@@ -57,7 +67,9 @@ async def _contend(identity: str, log: Path, *, frozen: bool) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        asyncio.run(_contend(sys.argv[1], Path(sys.argv[2]), frozen="FROZEN" in sys.argv))
+        identity, log, slowness, *words = sys.argv[1:]
+        times = timing(float(slowness))
+        asyncio.run(_contend(identity, Path(log), times, frozen="FROZEN" in words))
     except LeadershipLostError as error:
         logging.error("%s", error)  # noqa: LOG015, TRY400 - a script; the message says it all
         sys.exit(LOST)

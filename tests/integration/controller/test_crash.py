@@ -10,6 +10,7 @@ end has to be.
 import contextlib
 import json
 import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,9 @@ from headwater.cluster import CONFIG_MAP, EVENT, NAMESPACE, PROMPT_PREFIX
 from headwater.contract.route import salt_for
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.waiting import wait_until
-from tests.integration.controller.harness import Api, Controller, install_crds, reporting
+from tests.integration.controller.harness import Api, Controller, reporting
 from tests.integration.controller.servers import Gate, Metrics
 from tests.integration.controller.team import LABEL, MODEL, contracts, manifest, route
-
-pytestmark = pytest.mark.xdist_group("own-controller")
 
 SECONDS = 30.0
 REQUESTS = 50
@@ -175,19 +174,19 @@ def _settled(part: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_killed_between_any_two_writes(own_control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_killed_between_any_two_writes(lent_control_plane: ControlPlane, tmp_path: Path) -> None:
     """Revisions, bundles and status end the same wherever the controller was killed."""
-    install_crds(own_control_plane)
-    metrics, gate = Metrics(), Gate(own_control_plane)
+    metrics, gate = Metrics(), Gate(lent_control_plane)
     with contextlib.ExitStack() as stack:
-        api = stack.enter_context(Api(own_control_plane))
+        api = stack.enter_context(Api(lent_control_plane))
         target = stack.enter_context(metrics.served())
         kubeconfig = stack.enter_context(gate.served(tmp_path))
         controller = Controller(kubeconfig, tmp_path / "log", "--scrape-target", target)
         stack.enter_context(controller)
         stack.enter_context(reporting(controller))
-        undisturbed = Case("undisturbed", api)
-        cases = [Case(f"case-{number}", api) for number in range(CASES)]
+        run = secrets.token_hex(3)
+        undisturbed = Case(f"undisturbed-{run}", api)
+        cases = [Case(f"case-{run}-{number}", api) for number in range(CASES)]
         for case in (undisturbed, *cases):
             case.make()
         for stage in STAGES:

@@ -6,8 +6,6 @@ holds under all of them together is in `tests/unit/controller/test_reconcile_law
 """
 
 import contextlib
-import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,16 +19,15 @@ from headwater.cluster import CONFIG_MAP, PROMPT_PREFIX
 from headwater.contract.digest import Digest
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.waiting import wait_until
-from tests.integration.controller.harness import Api, Controller, install_crds, reporting
+from tests.integration.controller.harness import Api, Controller, reporting
 from tests.integration.controller.servers import Gate, Metrics
 from tests.integration.controller.team import MODEL, PATIENCE, Team, new_team, prompt, route
 from tests.integration.controller.test_canary import REQUESTS, Rollout, canary
+from tests.integration.lending import Audit
 
 shared = pytest.mark.xdist_group("controller")
 
 STEPS = ({"setWeight": 10}, {"setWeight": 50})
-CONTROLLERS = ("kubectl", "kube-apiserver", "kube-controller-manager", "test")
-"""User agents that are no controller of ours."""
 
 
 @pytest.fixture
@@ -224,7 +221,7 @@ class Refusing(Gate):
 
 @contextlib.contextmanager
 def controllers(
-    control_plane: ControlPlane, kubeconfig: Path, directory: Path, metrics: Metrics, number: int
+    kubeconfig: Path, directory: Path, metrics: Metrics, number: int
 ) -> Iterator[list[Controller]]:
     """So many, none of which asks whether it is the only one; not started yet."""
     with contextlib.ExitStack() as stack:
@@ -240,7 +237,6 @@ def controllers(
         yield made
 
 
-@pytest.mark.xdist_group("own-controller")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "says",
@@ -251,17 +247,16 @@ def controllers(
     ],
 )
 def test_metrics_that_cannot_be_read(
-    own_control_plane: ControlPlane, tmp_path: Path, says: Callable[[str], str]
+    lent_control_plane: ControlPlane, tmp_path: Path, says: Callable[[str], str]
 ) -> None:
     """The rollout pauses and names the outage, then goes on where it was.
 
     Counters that fell take nothing back.
     """
-    install_crds(own_control_plane)
     metrics = Flaky()
     with (
-        controllers(own_control_plane, own_control_plane.kubeconfig, tmp_path, metrics, 1),
-        Api(own_control_plane) as api,
+        controllers(lent_control_plane.kubeconfig, tmp_path, metrics, 1),
+        Api(lent_control_plane) as api,
         new_team(api) as team,
     ):
         rollout = Rollout(team, metrics)
@@ -281,20 +276,15 @@ def test_metrics_that_cannot_be_read(
         rollout.await_phase("Progressing", weight=50)
 
 
-@pytest.mark.xdist_group("own-controller")
 @pytest.mark.slow
-def test_two_controllers_by_mistake(tmp_path: Path) -> None:
+def test_two_controllers_by_mistake(
+    lent_control_plane: ControlPlane, audit: Audit, tmp_path: Path
+) -> None:
     """Nothing is decided twice, and left alone they come to rest."""
-    if os.environ.get("HEADWATER_CLUSTER"):
-        pytest.skip("reads an API server's audit log, so it needs a local one")
-    audit, metrics = tmp_path / "audit.log", Metrics()
+    metrics = Metrics()
     with contextlib.ExitStack() as stack:
-        control_plane = stack.enter_context(ControlPlane(audit_log=audit))
-        install_crds(control_plane)
-        both = stack.enter_context(
-            controllers(control_plane, control_plane.kubeconfig, tmp_path, metrics, 2)
-        )
-        api = stack.enter_context(Api(control_plane))
+        both = stack.enter_context(controllers(lent_control_plane.kubeconfig, tmp_path, metrics, 2))
+        api = stack.enter_context(Api(lent_control_plane))
         team = stack.enter_context(new_team(api))
         rollout = Rollout(team, metrics)
         # Whoever starts anew has counted since another time, and sees another hit rate.
@@ -321,39 +311,28 @@ def test_two_controllers_by_mistake(tmp_path: Path) -> None:
         assert all(controller.running for controller in both)
 
 
-def _await_rest(audit: Path, metrics: Metrics) -> None:
+def _await_rest(audit: Audit, metrics: Metrics) -> None:
     """Wait until nobody writes for ten scrapes."""
 
     def rests() -> bool:
-        before, until = _writes(audit), metrics.scrapes + 20
+        before, until = len(audit.writes()), metrics.scrapes + 20
         wait_until(lambda: metrics.scrapes >= until, PATIENCE, "scrapes")
-        return _writes(audit) == before
+        return len(audit.writes()) == before
 
     wait_until(rests, 2 * PATIENCE, "the controllers come to rest")
 
 
-def _writes(audit: Path) -> int:
-    lines = (json.loads(line) for line in audit.read_text().splitlines())
-    return sum(
-        line["verb"] in ("create", "update", "patch", "delete")
-        and line.get("userAgent", "").split("/")[0] not in CONTROLLERS
-        for line in lines
-    )
-
-
-@pytest.mark.xdist_group("own-controller")
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", [409, 429, 500])
 def test_the_api_server_will_not_write(
-    own_control_plane: ControlPlane, tmp_path: Path, answer: int
+    lent_control_plane: ControlPlane, tmp_path: Path, answer: int
 ) -> None:
     """Whatever it says, what was decided is done in the end, once."""
-    install_crds(own_control_plane)
-    metrics, gate = Metrics(), Refusing(own_control_plane)
+    metrics, gate = Metrics(), Refusing(lent_control_plane)
     with (
         gate.served(tmp_path) as kubeconfig,
-        controllers(own_control_plane, kubeconfig, tmp_path, metrics, 1),
-        Api(own_control_plane) as api,
+        controllers(kubeconfig, tmp_path, metrics, 1),
+        Api(lent_control_plane) as api,
         new_team(api) as team,
     ):
         rollout = Rollout(team, metrics)

@@ -1,8 +1,6 @@
 """What happens while the API server or the controller is away, and what does not happen then."""
 
 import contextlib
-import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +11,20 @@ from headwater.cluster import CACHE_WARMER, CONFIG_MAP, NAMESPACE, PROMPT_PREFIX
 from headwater.contract.digest import Digest
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.waiting import wait_until
-from tests.integration.controller.harness import Api, Controller, install_crds, reporting
+from tests.integration.controller.harness import Api, Controller, reporting
 from tests.integration.controller.servers import Metrics
-from tests.integration.controller.team import LABEL, PATIENCE, Team, content_of, new_team
-
-pytestmark = pytest.mark.xdist_group("own-controller")
+from tests.integration.controller.team import (
+    LABEL,
+    PATIENCE,
+    Team,
+    content_of,
+    new_team,
+)
+from tests.integration.lending import Audit
 
 OUTAGE_PATIENCE = 45.0
 """Seconds: the pauses between attempts grow while nobody answers."""
 IMMEDIATE = {"strategy": "Immediate"}
-NOT_THE_CONTROLLER = ("kubectl", "kube-apiserver", "kube-controller-manager", "test")
 QUIET_SCRAPES = 30
 """Six seconds and more: content that is missing is looked for every five."""
 RESTART_SCRAPES = 8
@@ -32,8 +34,7 @@ RESTART_SCRAPES = 8
 def at_work(
     control_plane: ControlPlane, directory: Path
 ) -> Iterator[tuple[Api, Controller, Metrics]]:
-    """The CRDs, a client, a controller, and what it scrapes."""
-    install_crds(control_plane)
+    """A client, a controller, and what it scrapes."""
     metrics, kubeconfig = Metrics(), control_plane.kubeconfig
     with (
         Api(control_plane) as api,
@@ -45,9 +46,9 @@ def at_work(
 
 
 @pytest.mark.slow
-def test_the_api_server_goes_away(own_control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_the_api_server_goes_away(lent_control_plane: ControlPlane, tmp_path: Path) -> None:
     """The same process goes on where it was, and finds what was changed meanwhile."""
-    with at_work(own_control_plane, tmp_path) as (api, controller, _), new_team(api) as team:
+    with at_work(lent_control_plane, tmp_path) as (api, controller, _), new_team(api) as team:
         consumer = team.consumer("a")
         before = team.await_bundle(consumer, team.serve())
         pid = controller.pid
@@ -55,8 +56,8 @@ def test_the_api_server_goes_away(own_control_plane: ControlPlane, tmp_path: Pat
             # The second time in the middle of a repair, which has to be taken up again.
             if attempt:
                 api.delete(CONFIG_MAP, consumer, team.bundle_name())
-            own_control_plane.stop_api_server()
-            own_control_plane.start_api_server()
+            lent_control_plane.stop_api_server()
+            lent_control_plane.start_api_server()
             digest = team.publish(version=version, rollout=IMMEDIATE)
 
             def is_served(expected: str = digest) -> bool:
@@ -79,11 +80,12 @@ def test_the_api_server_goes_away(own_control_plane: ControlPlane, tmp_path: Pat
         assert (controller.pid, controller.running) == (pid, True)
 
 
+@pytest.mark.xdist_group("own-controller")
 def test_things_change_while_the_controller_is_down(
-    own_control_plane: ControlPlane, tmp_path: Path
+    lent_control_plane: ControlPlane, tmp_path: Path
 ) -> None:
     """Whatever was deleted, edited or added meanwhile is found when it comes back."""
-    with at_work(own_control_plane, tmp_path) as (api, controller, _), new_team(api) as team:
+    with at_work(lent_control_plane, tmp_path) as (api, controller, _), new_team(api) as team:
         kept, left = team.consumer("kept"), team.consumer("left")
         digest = team.serve()
         before = team.await_bundle(kept, digest)
@@ -108,28 +110,27 @@ def test_things_change_while_the_controller_is_down(
 
 
 @pytest.mark.slow
-def test_nothing_is_written_for_nothing(tmp_path: Path) -> None:
+def test_nothing_is_written_for_nothing(
+    lent_control_plane: ControlPlane, audit: Audit, tmp_path: Path
+) -> None:
     """With nothing changing there is no write at all, and a restart writes nothing either."""
-    if os.environ.get("HEADWATER_CLUSTER"):
-        pytest.skip("reads an API server's audit log, so it needs a local one")
-    audit = tmp_path / "audit.log"
-    with contextlib.ExitStack() as stack:
-        control_plane = stack.enter_context(ControlPlane(audit_log=audit))
-        api, controller, metrics = stack.enter_context(at_work(control_plane, tmp_path))
-        team = stack.enter_context(new_team(api))
+    with (
+        at_work(lent_control_plane, tmp_path) as (api, controller, metrics),
+        new_team(api) as team,
+    ):
         for name in ("a", "b"):
             team.consumer(name)
         _every_kind_of_prefix(team)
 
-        assert _writes(audit), "the audit log tells the controller's writes"
+        assert audit.writes(), "the audit log tells the controller's writes"
         assert _writes_of_a_while(audit, metrics, QUIET_SCRAPES) == []
         for number in (signal.SIGTERM, signal.SIGKILL):
-            written = len(_writes(audit))
+            written = len(audit.writes())
             controller.stop(number)
             controller.start()
             metrics.await_scrape()
             _writes_of_a_while(audit, metrics, RESTART_SCRAPES)
-            assert _writes(audit)[written:] == []
+            assert audit.writes()[written:] == []
 
 
 def _every_kind_of_prefix(team: Team) -> None:
@@ -176,19 +177,8 @@ def _every_kind_of_prefix(team: Team) -> None:
     wait_until(settled, PATIENCE, "everything has its status")
 
 
-def _writes_of_a_while(audit: Path, metrics: Metrics, scrapes: int) -> list[str]:
+def _writes_of_a_while(audit: Audit, metrics: Metrics, scrapes: int) -> list[str]:
     """What the controller writes during so many of its scrapes."""
-    before, until = len(_writes(audit)), metrics.scrapes + scrapes
+    before, until = len(audit.writes()), metrics.scrapes + scrapes
     wait_until(lambda: metrics.scrapes >= until, 60, f"{scrapes} scrapes")
-    return _writes(audit)[before:]
-
-
-def _writes(audit: Path) -> list[str]:
-    """Every write of a Python process but this one, from the API server's own log."""
-    lines = (json.loads(line) for line in audit.read_text().splitlines())
-    return [
-        f"{line['verb']} {line['requestURI']}"
-        for line in lines
-        if line["verb"] in ("create", "update", "patch", "delete", "deletecollection")
-        and line.get("userAgent", "").split("/")[0] not in NOT_THE_CONTROLLER
-    ]
+    return audit.writes()[before:]
