@@ -263,6 +263,7 @@ async def _look_after(
         [
             queue.run(_WORKERS),
             _resync(watcher, cluster),
+            watcher.look_for_deleted(cluster),
             watcher.look_at_namespaces(cluster),
             evidence.run(queue.add_after),
             _watch(watcher, options.namespaces, pulse.heed_signals),

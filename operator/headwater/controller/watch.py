@@ -7,7 +7,7 @@ nothing. kopf puts no finalizer and no annotation on anything for handlers of th
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import kopf
@@ -46,6 +46,8 @@ WATCHED: Final = (NAMESPACE, CONFIG_MAP, POD, PROMPT_PREFIX, CACHE_WARMER, CRON_
 
 _LOOK_AT_NAMESPACES: Final = 10.0
 """Seconds between two looks at namespaces that cannot be watched."""
+_LISTS: Final = 1.0
+"""Seconds in which kopf has told of most of what it lists, one kind beside the other."""
 
 
 class Work(NamedTuple):
@@ -66,6 +68,8 @@ class Watcher:
     add: Callable[[Work], None]
     namespaces: Sequence[str] = ()
     """Those that are looked after; none for all of the cluster."""
+    listed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where kopf has listed since `look_for_deleted` looked last."""
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Register one event handler for each kind that is watched."""
@@ -77,6 +81,8 @@ class Watcher:
         async def handle(event: kopf.RawEvent, **_: Any) -> None:
             body: Object = dict(event["object"])
             self.take(kind, body, gone=event["type"] == "DELETED")
+            if event["type"] is None:
+                self.listed.set()
 
         handle.__name__ = f"on_{kind.plural}"
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry)(handle)
@@ -86,12 +92,31 @@ class Watcher:
 
         Before the watch this is how it begins; beside it, how a missed deletion is found.
         """
-        for kind in WATCHED:
-            await self._list_kind(cluster, kind)
+        await self._list_kinds(cluster)
         for key, record in self.store.prefixes.items():
             if record.resolution is not None and record.resolution.references:
                 record.resolution = None  # content without our label sends no events
                 self.add(Work(PROMPT_PREFIX, key))
+
+    async def look_for_deleted(self, cluster: Cluster) -> None:
+        """List everything each time after kopf has listed something, until cancelled.
+
+        kopf watches from the version of its own list, at its start and where a version has
+        expired. What was deleted between an earlier list and that one sends no event.
+        """
+        while True:
+            await self.listed.wait()
+            await asyncio.sleep(_LISTS)
+            self.listed.clear()
+            try:
+                await self._list_kinds(cluster)
+            except ApiError as error:
+                self.listed.set()
+                _log.warning("the cluster could not be listed: %s", error)
+
+    async def _list_kinds(self, cluster: Cluster) -> None:
+        for kind in WATCHED:
+            await self._list_kind(cluster, kind)
 
     async def _list_kind(self, cluster: Cluster, kind: Kind) -> None:
         known = {key: self._version(kind, key) for key in self.known(kind)}

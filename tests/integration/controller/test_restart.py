@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from headwater.cluster import CACHE_WARMER, CONFIG_MAP, NAMESPACE, PROMPT_PREFIX
 from headwater.contract.digest import Digest
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import Api, Controller, reporting
-from tests.integration.controller.servers import Metrics
+from tests.integration.controller.servers import Gate, Metrics
 from tests.integration.controller.team import (
     LABEL,
     PATIENCE,
+    REPAIR_SECONDS,
     Team,
     content_of,
     new_team,
@@ -107,6 +109,58 @@ def test_things_change_while_the_controller_is_down(
             "the edited bundle is put back",
         )
         team.await_event("Repaired", kept, "by kubectl-edit")
+
+
+class Late(Gate):
+    """A gate that holds the lists of ConfigMaps from which the watch begins."""
+
+    def __init__(self, control_plane: ControlPlane) -> None:
+        super().__init__(control_plane)
+        self.holds = False
+        self._open = False
+
+    def release(self) -> None:
+        self._open = True
+        super().release()
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        watcher = request.headers.get("User-Agent", "").startswith("kopf/")
+        if watcher and request.path == CONFIG_MAP.path() and not self._open:
+            self.holds = True
+            await self._released.wait()
+        return await super()._forward(request)
+
+
+@pytest.mark.xdist_group("own-controller")
+@pytest.mark.parametrize("role", ["revision", "bundle"])
+def test_what_is_deleted_before_the_watch_begins_stands_again(
+    lent_control_plane: ControlPlane, tmp_path: Path, role: str
+) -> None:
+    """No event tells of it: it was known from a list, and is not in that of the watch."""
+    gate = Late(lent_control_plane)
+    with (
+        Api(lent_control_plane) as api,
+        new_team(api) as team,
+        gate.served(tmp_path) as kubeconfig,
+        Controller(kubeconfig, tmp_path / "log") as controller,
+        reporting(controller),
+    ):
+        consumer, other = team.consumer("a"), team.consumer("b")
+        digest = team.serve()
+        team.await_bundle(other, digest)
+        bundle = team.await_bundle(consumer, digest)
+        before = team.revisions()["v1"] if role == "revision" else bundle
+        where = before["metadata"]["namespace"], before["metadata"]["name"]
+        wait_until(lambda: gate.holds, PATIENCE, "the watch is about to begin")
+        api.delete(CONFIG_MAP, *where)
+        gate.release()
+
+        def restored() -> bool:
+            found = api.find(CONFIG_MAP, *where)
+            return found is not None and content_of(found) == content_of(before)
+
+        wait_until(restored, scaled(REPAIR_SECONDS), f"the {role} stands again")
+        team.await_event("Repaired")
 
 
 @pytest.mark.slow
