@@ -18,8 +18,6 @@ from tests.integration.controller.team import LABEL, MODEL, PATIENCE, Team, new_
 from tests.integration.deployed import POLICIES, deploy
 from tests.integration.webhook.harness import as_account
 
-pytestmark = pytest.mark.xdist_group("own-controller")
-
 ACCOUNT = "headwater-controller"
 
 
@@ -101,6 +99,7 @@ def test_a_prefix_lives_in_the_namespaces_that_were_given(namespaced: Namespaced
     wait_until(lambda: team.bundle(consumer) is None, PATIENCE, "it goes with its prefix")
 
 
+@pytest.mark.xdist_group("own-controller")
 def test_a_namespace_that_is_taken_away_stops_nobody_else(namespaced: Namespaced) -> None:
     """Its Roles go with it; the others are served on by the same process."""
     team = namespaced.team

@@ -9,6 +9,7 @@ import pytest
 from tests.cluster.control_plane import ControlPlane
 from tests.integration.controller.harness import Api, Controller, install_crds, reporting
 from tests.integration.controller.team import new_team
+from tests.integration.lending import Audit
 from tests.integration.scenarios.provider import Provider, running
 from tests.integration.scenarios.world import Site, World
 
@@ -21,7 +22,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     audit = tmp_path_factory.mktemp("scenarios") / "audit.log"
     with ControlPlane(audit_log=audit) as plane, Api(plane) as api:
         install_crds(plane)
-        yield Site(plane, api, audit)
+        yield Site(plane, api, Audit(audit))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ simulator. Everything else is what a user would run.
 """
 
 import itertools
-import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +24,12 @@ from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller import pods
 from tests.integration.controller.harness import Api
 from tests.integration.controller.team import MODEL, PATIENCE, Team, prompt, route
+from tests.integration.lending import Audit
 from tests.integration.scenarios.kubelet import Kubelet
 from tests.integration.scenarios.provider import Provider, running
 
 BATCH: Final = 20
 """Conversations between two looks at what became of them."""
-_WRITING: Final = ("create", "update", "patch", "delete", "deletecollection")
-_NO_CONTROLLERS: Final = ("kubectl", "kube-apiserver", "kube-controller-manager", "test")
 _AT_ONCE: Final = 6
 
 
@@ -41,18 +39,11 @@ class Site:
 
     plane: ControlPlane
     api: Api
-    audit: Path
+    audit: Audit
 
     def writes(self) -> list[str]:
         """All that controllers wrote so far, but for their Lease."""
-        lines = (json.loads(line) for line in self.audit.read_text().splitlines())
-        return [
-            f"{line['verb']} {line['requestURI']}"
-            for line in lines
-            if line["verb"] in _WRITING
-            and line.get("userAgent", "").split("/")[0] not in _NO_CONTROLLERS
-            and "/leases/" not in line["requestURI"]
-        ]
+        return [write for write in self.audit.writes() if "/leases/" not in write]
 
 
 @dataclass(frozen=True)

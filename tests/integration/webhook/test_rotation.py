@@ -7,6 +7,7 @@ machine, and a thread does what a kubelet does with the Secret.
 import base64
 import contextlib
 import json
+import math
 import socket
 import ssl
 import threading
@@ -23,7 +24,7 @@ from headwater.cluster import NAMESPACE, POD
 from headwater.cluster.kinds import MUTATING_CONFIGURATION, SECRET, VALIDATING_CONFIGURATION
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.volumes import contents, write_atomically
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import (
     Api,
     Controller,
@@ -35,7 +36,7 @@ from tests.integration.deployed import ACCOUNTS, POLICIES, WEBHOOKS, deploy
 from tests.integration.webhook.authority import Pair
 from tests.integration.webhook.harness import Replica, as_account
 
-pytestmark = pytest.mark.xdist_group("own-controller")
+own_controller = pytest.mark.xdist_group("own-controller")
 
 PATIENCE = 30.0
 NAME = "headwater-webhook"
@@ -46,7 +47,6 @@ FLAGS = (
     f"--webhook-service=headwater/{NAME}",
     f"--webhook-configuration={NAME}",
 )
-SHORT = ("--webhook-ca-lifetime=20s", "--webhook-certificate-lifetime=12s")
 CONFIGURATIONS = (MUTATING_CONFIGURATION, VALIDATING_CONFIGURATION)
 
 
@@ -80,13 +80,26 @@ class Installed:
 
 
 @pytest.fixture
-def installed(own_control_plane: ControlPlane, tmp_path: Path) -> Iterator[Installed]:
+def lifetimes() -> tuple[float, float]:
+    """Of an authority and of a certificate, in seconds: the last third is there for renewals."""
+    return 20, 12
+
+
+@pytest.fixture
+def installed(
+    own_control_plane: ControlPlane, tmp_path: Path, lifetimes: tuple[float, float]
+) -> Iterator[Installed]:
     plane = own_control_plane
     install_crds(plane)
     deploy(plane, *ACCOUNTS, *POLICIES, *WEBHOOKS, "Service")
     account = as_account(plane, tmp_path / "kubeconfig", "headwater-controller")
     lease = ("--leader-election", "--lease-namespace=headwater")
-    controller = Controller(account.kubeconfig, tmp_path / "log", *lease, *FLAGS, *SHORT)
+    authority, certificate = (f"{math.ceil(scaled(seconds))}s" for seconds in lifetimes)
+    short = (
+        f"--webhook-ca-lifetime={authority}",
+        f"--webhook-certificate-lifetime={certificate}",
+    )
+    controller = Controller(account.kubeconfig, tmp_path / "log", *lease, *FLAGS, *short)
     with Api(plane) as api, controller, reporting(controller):
         yield Installed(plane, api, controller, tmp_path)
 
@@ -192,15 +205,17 @@ def test_no_admission_fails_while_all_is_renewed(installed: Installed) -> None:
             meanwhile(lambda: admit(api, namespace), 0.05) as refused,
             meanwhile(connect, 0.2) as untrusted,
         ):
-            wait_until(lambda: connect().issuer != first, 60, "another authority's is served")
+            patience = scaled(60)
+            wait_until(lambda: connect().issuer != first, patience, "another authority's is served")
             after = len(certificates) + 1
-            wait_until(lambda: len(certificates) >= after, 60, "and its next one")
+            wait_until(lambda: len(certificates) >= after, patience, "and its next one")
         assert (refused, untrusted) == ([], [])
         assert len(certificates) >= 3
         assert replica.running
         assert "Traceback" not in replica.said()
 
 
+@own_controller
 def test_what_somebody_changes_is_put_right(installed: Installed) -> None:
     """With the same authority: what replicas serve stays trusted."""
     api, before = installed.api, installed.await_whole()["ca.crt"]
@@ -228,6 +243,7 @@ def test_what_somebody_changes_is_put_right(installed: Installed) -> None:
         assert before in installed.await_whole()["ca.crt"]
 
 
+@own_controller
 def test_configurations_that_come_later_are_told(installed: Installed) -> None:
     """It says that it waits; and a former controller's authority is used again."""
     before = installed.await_whole()
@@ -242,12 +258,14 @@ def test_configurations_that_come_later_are_told(installed: Installed) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("lifetimes", [(8, 6)], ids=["short"])
 def test_what_has_expired_while_nobody_was_there_is_made_anew(installed: Installed) -> None:
     """At once: there is nobody left who would trust it."""
-    before = installed.await_whole()
+    installed.await_whole()
     installed.controller.stop()
-    (authority,) = x509.load_pem_x509_certificates(before["ca.crt"])
-    wait_until(lambda: expired(authority), 60, "it expires")
+    before = installed.secret()
+    authorities = x509.load_pem_x509_certificates(before["ca.crt"])
+    wait_until(lambda: all(map(expired, authorities)), scaled(60), "it expires")
     installed.controller.start()
     wait_until(lambda: installed.secret() != before, PATIENCE, "it is made anew")
     after = installed.await_whole()
@@ -259,6 +277,7 @@ def expired(certificate: x509.Certificate) -> bool:
     return certificate.not_valid_after_utc <= datetime.now(UTC)
 
 
+@own_controller
 def test_it_may_read_no_other_secret(installed: Installed) -> None:
     """Not in its own namespace, and none by a list."""
     account = "--as=system:serviceaccount:headwater:headwater-controller"
