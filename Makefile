@@ -7,13 +7,19 @@ WORKERS ?= 2
 # Containers set it to stay small. Here hundreds of processes would compile all that they import,
 # and each pytest worker would rewrite every test's assertions again.
 unexport PYTHONDONTWRITEBYTECODE
+# What is not Python, each a target of its own; tests/cluster/assets.py says what and why.
+ASSETS := control-plane helm prometheus node-binaries coredns
+NODE := helm node-binaries coredns
+# By the path: the unit tests need nothing, and of the stories only those in tests/e2e/node a node.
+TESTED := $(if $(filter-out tests/unit%,$(or $(T),tests)),control-plane helm prometheus)
+STORIES := control-plane $(if $(filter-out tests/e2e/test_%,$(or $(T),tests/e2e)),$(NODE))
 
 .DEFAULT_GOAL := help
-.PHONY: help install control-plane demo test proofs e2e fuzz lint format generate verify bench \
+.PHONY: help install assets $(ASSETS) demo test proofs e2e fuzz lint format generate verify bench \
     bench-peers image node lock clean
 
 ##@ Try it
-demo: install ## Play the product's story on a real control plane (KEEP=1 leaves it running)
+demo: install $(if $(HEADWATER_CLUSTER),,control-plane) ## Play the product's story on a real control plane (KEEP=1 leaves it running)
 	@$(PY) -m demo
 
 ##@ Work on it
@@ -22,16 +28,17 @@ $(STAMP): scripts/venv.sh pyproject.toml requirements/dev.txt requirements/uv.tx
 	@PYTHON="$(PYTHON)" scripts/venv.sh
 	@touch $@
 
-control-plane: install ## Find or build etcd, kube-apiserver, kube-controller-manager and kubectl 1.34
-	@$(PY) -m tests.cluster.assets
+assets: $(ASSETS) ## Find or build all that the targets need beside Python, each once
+$(ASSETS): install
+	@$(PY) -m tests.cluster.assets $@
 
-test: install control-plane ## Run the tests, on a real kube-apiserver (T=tests/unit for a part)
+test: install $(TESTED) ## Run the tests, on a real kube-apiserver (T=tests/unit for a part)
 	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -m "not e2e and not slow" $(or $(T),tests)
 
-proofs: install control-plane ## Run the tests that take long: crashes, failover, certificates that run out
+proofs: install $(TESTED) ## Run the tests that take long: crashes, failover, certificates that run out
 	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -m slow $(or $(T),tests)
 
-e2e: install control-plane ## Run the whole stories, on a real node where one can run
+e2e: install $(STORIES) ## Run the whole stories, on a real node where one can run
 	@$(PY) -m pytest -q -m e2e $(or $(T),tests/e2e)
 
 FUZZ := .venv-fuzz/bin/python
@@ -51,15 +58,15 @@ format: install ## Format the code and mend what ruff can mend
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-generate: install ## Write crds/, docs/reference/, deploy/ and the generated parts of charts/
+generate: install helm ## Write crds/, docs/reference/, deploy/ and the generated parts of charts/
 	@$(PY) -m headwater.resources.generate crds docs/reference
 	@$(PY) -m charts.generate
 
-verify: install ## Fail when a generated file is stale
+verify: install helm ## Fail when a generated file is stale
 	@$(PY) -m headwater.resources.generate --check crds docs/reference
 	@$(PY) -m charts.generate --check
 
-bench: install control-plane ## Measure, print a table, write build/bench.json
+bench: install control-plane $(NODE) ## Measure, print a table, write build/bench.json
 	@$(PY) -m bench
 
 PEERS := build/peers

@@ -38,7 +38,7 @@ def measure() -> list[Row]:
         return []
     stopwatch = Stopwatch(lambda line: print(line, file=sys.stderr, flush=True))
     with open_node(stopwatch) as node:
-        helm = Helm(assets.build(assets.GROUPS["helm"]) / "helm", node)
+        helm = Helm(assets.require("helm") / "helm", node)
         began = time.monotonic()
         helm.install(values(IMAGES))
         installed = time.monotonic() - began

@@ -67,12 +67,13 @@ def generate() -> dict[Path, str]:
 def helm(
     *arguments: str, environment: Mapping[str, str] = NO_CLUSTER, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run Helm, which is built first where it is missing; `environment` says with which cluster.
+    """Run Helm; `environment` says with which cluster.
 
     Raises:
+        AssetsError: Helm is not built yet.
         CalledProcessError: it failed, and `check` is set.
     """
-    binary = assets.build(assets.GROUPS["helm"]) / "helm"
+    binary = assets.require("helm") / "helm"
     return subprocess.run(  # noqa: S603 - our own build
         [binary, *arguments],
         env={**os.environ, **environment},
@@ -283,5 +284,7 @@ def _settle(wanted: dict[Path, str], there: Iterable[Path], *, check: bool) -> l
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
+    except assets.AssetsError as error:
+        sys.exit(str(error))
     except subprocess.CalledProcessError as error:
         sys.exit(f"{' '.join(map(str, error.cmd))}\n{error.stderr}")

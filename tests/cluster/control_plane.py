@@ -162,7 +162,7 @@ class ControlPlane(Cluster):
         self._audit_log = audit_log.absolute() if audit_log else None
 
     def __enter__(self) -> Self:
-        self._binaries = assets.find_or_build()
+        self._binaries = assets.require("control-plane")
         self._supervisor = subprocess.Popen(
             self._supervisor_command(),
             env=unmarked(os.environ),  # it ends by itself, and what it started with it

@@ -1,21 +1,14 @@
-"""A real Prometheus for tests: found, or unpacked once from the distribution's package.
-
-The package is not installed: no service starts, no account is made, no root is needed. Debian and
-Ubuntu have it; elsewhere put `prometheus` on PATH.
-"""
+"""A real Prometheus for tests, on the loopback."""
 
 import json
-import os
-import platform
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tests.cluster import assets
 from tests.cluster.ports import free_port
 from tests.cluster.waiting import wait_until
 
@@ -23,67 +16,7 @@ _PATIENCE: Final = 30
 
 
 class PrometheusError(Exception):
-    """There is no Prometheus and none could be had; the message says what to do."""
-
-
-def find_or_unpack(environ: Mapping[str, str] = os.environ) -> Path:
-    """The binary: from PATH, from the cache, or unpacked into the cache now.
-
-    Raises:
-        PrometheusError: it is neither here nor could the package be had.
-    """
-    found = shutil.which("prometheus", path=environ.get("PATH"))
-    if found is not None:
-        return Path(found)
-    home = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    unpacked = home / "headwater" / "prometheus" / platform.machine()
-    if not unpacked.exists():
-        unpacked.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=unpacked.parent) as directory:
-            _unpack(_download(Path(directory), environ), Path(directory) / "root")
-            try:
-                Path(directory, "root").rename(unpacked)
-            except OSError:
-                if not unpacked.exists():  # else another worker was quicker
-                    raise
-    return unpacked / "usr" / "bin" / "prometheus"
-
-
-def _download(directory: Path, environ: Mapping[str, str]) -> Path:
-    if shutil.which("apt-get", path=environ.get("PATH")) is None:
-        raise PrometheusError(
-            "there is no prometheus on PATH, and no apt-get to fetch one with: install Prometheus"
-            " 2.40 or newer (https://prometheus.io/download)"
-        )
-    # A clean machine has no package lists; ours lie apart, where no root is needed for them.
-    lists, cache = directory / "lists", directory / "cache"
-    for made in (lists / "partial", cache / "archives" / "partial"):
-        made.mkdir(parents=True)
-    apart = ("-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache}")
-    attempts = ((("download", "prometheus"),), (("update",), ("download", "prometheus")))
-    problem = ""
-    for options, commands in zip(((), apart), attempts, strict=True):
-        for command in commands:
-            done = subprocess.run(
-                ["apt-get", *options, "-qq", *command],
-                cwd=directory,
-                env={**environ, "DEBIAN_FRONTEND": "noninteractive"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            problem = done.stderr.strip() or problem
-        for package in directory.glob("prometheus_*.deb"):
-            return package
-    raise PrometheusError(
-        "there is no prometheus on PATH, and apt-get could not fetch the package; put a"
-        f" Prometheus 2.40 or newer on PATH. apt-get said:\n{problem}"
-    )
-
-
-def _unpack(package: Path, directory: Path) -> None:
-    subprocess.run(["dpkg", "-x", package, directory], check=True, stdin=subprocess.DEVNULL)
+    """Prometheus ended while it was awaited; the message is its log."""
 
 
 class PrometheusServer:
@@ -131,7 +64,7 @@ class PrometheusServer:
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    find_or_unpack(),
+                    assets.require("prometheus") / "prometheus",
                     f"--config.file={self._directory / 'config.yaml'}",
                     f"--web.config.file={self._directory / 'web.yaml'}",
                     f"--storage.tsdb.path={self._directory / 'data'}",

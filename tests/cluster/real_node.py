@@ -12,7 +12,6 @@ the API server and the pods' addresses are reached. Two cannot run at the same t
 import hashlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,8 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from tests.cluster import assets
+from tests.cluster import assets, machine
 from tests.cluster.control_plane import ADMIN, ControlPlane, ControlPlaneError
+from tests.cluster.go_build import architecture
 from tests.cluster.waiting import wait_until
 
 NODE: Final = "node"
@@ -33,37 +33,7 @@ INNER: Final = "198.18.99.1"
 PODS: Final = "10.244.0.0/24"
 DNS: Final = "10.96.0.10"
 PAUSE: Final = "localhost/pause:1"
-NEEDED: Final = {
-    "containerd": "containerd",
-    "ctr": "containerd",
-    "runc": "runc",
-    "iptables": "iptables",
-    "ip": "iproute2",
-    "conntrack": "conntrack",
-    "openssl": "openssl",
-    "unshare": "util-linux",
-    "/usr/lib/cni/bridge": "containernetworking-plugins",
-}
-"""What a node takes from the machine, and the Debian package that has it."""
 READY_SECONDS: Final = 90
-
-
-def missing() -> str | None:
-    """Why no node can run here, in one sentence; None where one can."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "a node needs Linux and root"
-    lacking = sorted({package for command, package in NEEDED.items() if not shutil.which(command)})
-    if lacking:
-        return f"a node needs what `make node` installs, and this is missing: {', '.join(lacking)}"
-    made = subprocess.run(
-        ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        return f"a node needs namespaces of its own, and has none here: {made.stderr.strip()}"
-    return None
 
 
 class NodeCluster(ControlPlane):
@@ -131,14 +101,14 @@ class NodeCluster(ControlPlane):
         self._await("kube-apiserver", "/readyz")
 
     def __enter__(self) -> "NodeCluster":  # noqa: PYI034 - typing.Self of a subclass's own
-        if lacking := missing():
+        if lacking := machine.missing():
             raise ControlPlaneError(lacking)
         if Path("/sys/class/net", LINK).exists():
             raise ControlPlaneError(
                 f"another node runs on this machine already: it has the link {LINK}"
             )
-        self._node_binaries = assets.build(assets.GROUPS["node"])
-        self._dns_binary = assets.build(assets.GROUPS["coredns"]) / "coredns"
+        self._node_binaries = assets.require("node-binaries")
+        self._dns_binary = assets.require("coredns") / "coredns"
         super().__enter__()
         return self
 
@@ -400,7 +370,7 @@ def _write_image(archive: Path, name: str, program: Path) -> None:
     layer = _tar({program.name: program.read_bytes()})
     config = {
         "os": "linux",
-        "architecture": assets.architecture(),
+        "architecture": architecture(),
         "config": {"Entrypoint": [f"/{program.name}"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
     }

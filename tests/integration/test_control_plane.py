@@ -1,6 +1,5 @@
 """The local control plane: what the other integration tests stand on."""
 
-import fcntl
 import json
 import os
 import signal
@@ -13,11 +12,12 @@ from typing import Any
 import kubernetes
 import pytest
 
-from tests.cluster import assets
 from tests.cluster.control_plane import Cluster, ControlPlane, ControlPlaneError, open_cluster
+from tests.cluster.go_build import kubernetes_version
 from tests.cluster.node import run_cronjob_now, run_pod_of_job
 from tests.cluster.volumes import MountedConfigMap, NodeError
 from tests.cluster.waiting import scaled, wait_until
+from tests.integration.fake_programs import fake_control_plane
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,7 +60,7 @@ class TestCluster:
     def test_is_the_pinned_kubernetes(self, control_plane: Cluster) -> None:
         """Server and kubectl are both of the minor version that everything is tested with."""
         version = json.loads(control_plane.kubectl("version", "-o", "json").stdout)
-        minor = assets.kubernetes_version().rpartition(".")[0]
+        minor = kubernetes_version().rpartition(".")[0]
         assert version["serverVersion"]["gitVersion"].startswith(f"{minor}.")
         assert version["clientVersion"]["gitVersion"].startswith(f"{minor}.")
         assert control_plane.kubectl("get", "--raw", "/readyz").stdout == "ok"
@@ -311,149 +311,12 @@ class TestGoneWithoutATrace:
 
     def test_when_it_cannot_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The error shows the last lines of the process that failed, and nothing is left."""
-        fakes = fake_binaries(tmp_path / "bin", assets.kubernetes_version(), "3.6.4")
+        fakes = fake_control_plane(tmp_path / "bin", kubernetes_version(), "3.6.4")
+        # Of two that have ended either could be seen first: this one goes on.
+        server = fakes / "kube-apiserver"
+        server.write_text(server.read_text().replace("exit 3", "exec sleep 600"))
         monkeypatch.setenv("KUBEBUILDER_ASSETS", str(fakes))
         control_plane = ControlPlane()
         with pytest.raises(ControlPlaneError, match=r"etcd ended with 3.*\n.*disk on fire"):
             control_plane.__enter__()
         assert not control_plane.directory.exists()
-
-
-def fake_binaries(directory: Path, kubernetes: str, etcd: str) -> Path:
-    """Executables that know their version and nothing else."""
-    directory.mkdir()
-    answers = {
-        "etcd": f"etcd Version: {etcd}",
-        "kube-apiserver": f"Kubernetes {kubernetes}",
-        "kube-controller-manager": f"Kubernetes {kubernetes}",
-        "kubectl": json.dumps({"clientVersion": {"gitVersion": kubernetes}}),
-    }
-    for name, answer in answers.items():
-        script = directory / name
-        script.write_text(
-            f"#!/bin/sh\ncase $1 in *version) echo '{answer}' && exit;; esac\n"
-            "echo disk on fire\nexit 3\n"
-        )
-        script.chmod(0o755)
-    return directory
-
-
-class TestAssets:
-    def environ(self, tmp_path: Path, **more: str) -> dict[str, str]:
-        return {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": "", **more}
-
-    def test_takes_the_first_full_set(self, tmp_path: Path) -> None:
-        """KUBEBUILDER_ASSETS goes before PATH."""
-        named = fake_binaries(tmp_path / "named", "v1.34.9", "3.5.21")
-        path = fake_binaries(tmp_path / "path", "v1.34.4", "3.6.4")
-        environ = self.environ(tmp_path, KUBEBUILDER_ASSETS=str(named), PATH=f"/nowhere:{path}")
-        assert assets.find(environ) == (named, [])
-        del environ["KUBEBUILDER_ASSETS"]
-        assert assets.find(environ) == (path, [])
-
-    def test_passes_over_what_does_not_fit(self, tmp_path: Path) -> None:
-        """Another minor version, an old etcd, half a set: each is named with its place."""
-        old = fake_binaries(tmp_path / "old", "v1.32.4", "3.4.1")
-        half = fake_binaries(tmp_path / "half", "v1.34.4", "3.6.4")
-        (half / "kube-controller-manager").unlink()
-        broken = fake_binaries(tmp_path / "broken", "v1.34.4", "3.6.4")
-        (broken / "kubectl").write_text("#!/bin/sh\nexit 1\n")
-        path = os.pathsep.join(map(str, (old, broken)))
-        found, skipped = assets.find(
-            self.environ(tmp_path, KUBEBUILDER_ASSETS=str(half), PATH=path)
-        )
-        assert found is None
-        assert skipped == [
-            f"skipped {half} (KUBEBUILDER_ASSETS): no kube-controller-manager",
-            (
-                f"skipped {old} (PATH): etcd is v3.4.1, not v3.5 or v3.6; "
-                "kube-apiserver is v1.32.4, not v1.34; "
-                "kube-controller-manager is v1.32.4, not v1.34; kubectl is v1.32.4, not v1.34"
-            ),
-            (
-                f"skipped {broken} (PATH): "
-                "kubectl is of an unknown version (CalledProcessError), not v1.34"
-            ),
-        ]
-
-    def test_passes_over_a_lone_kubectl(self, tmp_path: Path) -> None:
-        """A machine's own kubectl of another version is never taken, and the line says why."""
-        lone = fake_binaries(tmp_path / "usr-bin", "v1.32.4", "3.6.4")
-        for name in ("etcd", "kube-apiserver", "kube-controller-manager"):
-            (lone / name).unlink()
-        assert assets.find(self.environ(tmp_path, PATH=str(lone)))[1] == [
-            (
-                f"skipped {lone} (PATH): no etcd, kube-apiserver, kube-controller-manager; "
-                "kubectl is v1.32.4, not v1.34"
-            )
-        ]
-
-    @pytest.mark.parametrize(
-        ("go", "words"),
-        [
-            (None, "Go is not on PATH"),
-            ("echo go1.19.8", r"go1.19.8: the control plane is built with Go 1.24 or newer"),
-            (
-                "test $1 = env && echo go1.26.8 || { echo no space left on device; exit 1; }",
-                r"building etcd failed .*\n.*no space left on device\nThe full log is",
-            ),
-        ],
-    )
-    def test_says_what_a_build_lacks(self, tmp_path: Path, go: str | None, words: str) -> None:
-        """No Go, an old one, a failing one: the error says so and what to do."""
-        (tmp_path / "go").write_text(f"#!/bin/sh\n{go}\n")
-        (tmp_path / "go").chmod(0o755 if go else 0o644)
-        with pytest.raises(assets.AssetsError, match=words):
-            assets.find_or_build(self.environ(tmp_path, PATH=str(tmp_path)))
-
-    def test_builds_each_binary_once(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        """A build says each step, goes on where a killed one stopped, and the next finds it."""
-        fakes = fake_binaries(tmp_path / "fakes", assets.kubernetes_version(), "3.6.4")
-        packages = "\n".join(
-            f"*{package}) cp {fakes / name} $out;;" for name, package in assets.PACKAGES.items()
-        )
-        (tmp_path / "go").write_text(
-            "#!/bin/sh\n[ $1 = env ] && exec echo go1.24.0\n"
-            'while [ "$1" != -o ]; do shift; done; out=$2\n'
-            f"case $3 in\n{packages}\nesac\n"
-        )
-        (tmp_path / "go").chmod(0o755)
-        environ = self.environ(tmp_path, PATH=f"{tmp_path}:/usr/bin:/bin")
-        target = assets.cache_directory(environ)
-        target.mkdir(parents=True)
-        (target / ".building-kubectl-1").write_text("half")
-        (fakes / "etcd").rename(target / "etcd")
-        assert assets.find_or_build(environ) == target
-        said = capsys.readouterr().err
-        assert "building etcd" not in said
-        assert "building kube-apiserver (2 of 4, some minutes the first time) …" in said
-        assert {path.name for path in target.iterdir()} == {*assets.PACKAGES, ".lock"}
-        assert assets.find_or_build(environ) == target
-        assert capsys.readouterr().err == ""
-
-    def test_waits_for_another_builder(self, tmp_path: Path) -> None:
-        """Two checkouts do not build at once: the second says that it waits, then takes over."""
-        fakes = fake_binaries(tmp_path / "fakes", assets.kubernetes_version(), "3.6.4")
-        (tmp_path / "go").write_text("#!/bin/sh\necho go1.24.0\n")
-        (tmp_path / "go").chmod(0o755)
-        environ = self.environ(tmp_path, PATH=str(tmp_path))
-        target = assets.cache_directory(environ)
-        target.mkdir(parents=True)
-        with (target / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            second = subprocess.Popen(
-                [sys.executable, "-m", "tests.cluster.assets"],
-                cwd=ROOT,
-                env=environ,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            assert second.stderr is not None
-            assert "waiting for it" in second.stderr.readline()
-            for name in assets.PACKAGES:
-                (fakes / name).rename(target / name)
-        answer, _ = second.communicate(timeout=scaled(30))
-        assert (second.returncode, answer) == (0, f"{target}\n")

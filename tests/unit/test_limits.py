@@ -19,7 +19,9 @@ def limits(tree: ast.AST) -> Iterator[ast.Constant]:
         if not isinstance(call, ast.Call):
             continue
         name = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
-        given = [word.value for word in call.keywords if word.arg in ("timeout", "_request_timeout")]
+        given = [
+            word.value for word in call.keywords if word.arg in ("timeout", "_request_timeout")
+        ]
         if name in ("timeout", "wait") and len(call.args) == 1:
             given += call.args
         if name == "wait_for" and len(call.args) == 2:

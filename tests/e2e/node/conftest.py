@@ -40,4 +40,4 @@ def node(stopwatch: Stopwatch) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def helm(node: Cluster) -> Helm:
     """Helm, for the node."""
-    return Helm(assets.build(assets.GROUPS["helm"]) / "helm", node)
+    return Helm(assets.require("helm") / "helm", node)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.cluster import images, real_node
+from tests.cluster import images, machine
 from tests.cluster.control_plane import Cluster, open_cluster
 from tests.cluster.real_node import NodeCluster
 from tests.e2e.node.world import Images, Stopwatch, apply
@@ -23,7 +23,7 @@ def missing() -> str | None:
     """Why there can be no node, in one sentence; None where there can."""
     if os.environ.get("HEADWATER_CLUSTER"):
         return None
-    return real_node.missing() or images.missing()
+    return machine.missing() or images.missing()
 
 
 @contextmanager

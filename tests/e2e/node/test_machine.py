@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster import real_node
 from tests.cluster.control_plane import ControlPlaneError
+from tests.cluster.machine import missing
 from tests.cluster.real_node import NodeCluster
 from tests.cluster.waiting import wait_until
 
@@ -27,7 +28,7 @@ SAYS: Final = {
 
 @pytest.fixture(autouse=True)
 def _can_run() -> None:
-    if lacking := real_node.missing():
+    if lacking := missing():
         pytest.skip(lacking)
 
 

@@ -21,7 +21,7 @@ from headwater.sidecar.metrics import Identity, Outcome
 from headwater.sidecar.metrics import Metrics as SidecarMetrics
 from headwater.webhook.certificates import Certificate
 from headwater.webhook.metrics import Metrics as WebhookMetrics
-from tests.cluster.prometheus import find_or_unpack
+from tests.cluster import assets
 from tests.cluster.waiting import scaled
 from tests.integration.webhook.authority import Authority
 from tests.unit.controller.bodies import prompt_prefix
@@ -119,7 +119,7 @@ def test_without_the_webhook_nobody_misses_it() -> None:
 
 
 def promtool(*arguments: str) -> None:
-    binary = find_or_unpack().with_name("promtool")
+    binary = assets.require("prometheus") / "promtool"
     done = subprocess.run(
         [binary, *arguments], capture_output=True, text=True, timeout=scaled(60), check=False
     )
