@@ -4,6 +4,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 STAMP := .venv/.installed
 WORKERS ?= 2
+PYTEST := $(PY) -m $(if $(RUNS),tests.repeat $(RUNS),pytest) -q
 # Containers set it to stay small. Here hundreds of processes would compile all that they import,
 # and each pytest worker would rewrite every test's assertions again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,14 +33,14 @@ assets: $(ASSETS) ## Find or build all that the targets need beside Python, each
 $(ASSETS): install
 	@$(PY) -m tests.cluster.assets $@
 
-test: install $(TESTED) ## Run the tests, on a real kube-apiserver (T=tests/unit for a part)
-	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -m "not e2e and not slow" $(or $(T),tests)
+test: install $(TESTED) ## Run the tests, on a real kube-apiserver (T=tests/unit for a part, RUNS=10 to repeat them)
+	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not e2e and not slow" $(or $(T),tests)
 
 proofs: install $(TESTED) ## Run the tests that take long: crashes, failover, certificates that run out
-	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -m slow $(or $(T),tests)
+	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m slow $(or $(T),tests)
 
 e2e: install $(STORIES) ## Run the whole stories, on a real node where one can run
-	@$(PY) -m pytest -q -m e2e $(or $(T),tests/e2e)
+	@$(PYTEST) --timeout 3600 -m e2e $(or $(T),tests/e2e)
 
 FUZZ := .venv-fuzz/bin/python
 fuzz: install ## Search for bytes that crash the sidecar or bring it off the contract (MINUTES=2)

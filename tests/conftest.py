@@ -83,7 +83,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist tells the controller that we have collected
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the binaries before the first test, not on its time, where a test will need them."""
+    """Say before the first test that the control plane's programs are missing, where they are."""
     config = session.config
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())} & {
         "control_plane",
@@ -91,8 +91,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     }
     if not wanted or config.option.collectonly or os.environ.get("HEADWATER_CLUSTER"):
         return
-    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        assets.find_or_build()
+    try:
+        assets.require("control-plane")
+    except assets.AssetsError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
     if "control_plane" in wanted and (shared := _shared_directory(config)):
         (shared / "wanted").touch()
 

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 from tests.cluster import assets
 from tests.cluster.ports import free_port
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 
 _PATIENCE: Final = 30
 
@@ -90,7 +90,7 @@ class PrometheusServer:
         if self._process.poll() is not None:
             raise PrometheusError((self._directory / "log").read_text())
         try:
-            with urlopen(f"{self.url}/-/ready", timeout=1) as answer:
+            with urlopen(f"{self.url}/-/ready", timeout=scaled(10)) as answer:
                 return bool(answer.status == 200)
         except (URLError, ConnectionError, TimeoutError):
             return False

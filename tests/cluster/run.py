@@ -11,7 +11,6 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,12 +68,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Clean up after the tests of this process; fail the run where one left a process behind."""
     config = session.config
-    if hasattr(config, "workerinput"):
-        config.workeroutput[_LEFT] = config.stash[_HELD].release()
+    if (output := getattr(config, "workeroutput", None)) is not None:
+        output[_LEFT] = config.stash[_HELD].release()
     elif not config.getoption("numprocesses", None):
         _complain(session, config.stash[_HELD].release())
     else:
-        _complain(session, config.stash.setdefault(_LEAKED, []))
+        _complain(session, config.stash.get(_LEAKED, []))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -92,7 +91,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[_HELD].release()
 
 
-def _complain(session: pytest.Session, commands: Sequence[str]) -> None:
+def _complain(session: pytest.Session, commands: list[str]) -> None:
     for command in commands:
         print(f"\nA test left this process running: {command}", file=sys.stderr)
     if commands and session.exitstatus == pytest.ExitCode.OK:

@@ -167,7 +167,6 @@ print(json.dumps({"model": "claude-opus-4-8", "system": text, "messages": []}))
 """
 SENDS = """
 import json, os, pathlib, urllib.request
-from tests.cluster.waiting import scaled
 body = json.dumps(
     {
         "model": "claude-opus-4-8",

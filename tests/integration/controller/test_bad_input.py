@@ -280,14 +280,23 @@ class TestSchema:
 
 def test_a_version_stays_bound_though_the_status_never_said_so(team: Team, api: Api) -> None:
     """A revision that was stored before a crash binds its version: others may be using it."""
-    team.consumer("a")
+    consumer = team.consumer("a")
     team.publish(digest="sha256:" + "0" * 64)
     team.await_condition("DigestVerified", "False", "DigestMismatch")
+    other = team.await_bundle(consumer, team.serve(name="other"), name="other")["metadata"]
     uid = api.get(PROMPT_PREFIX, team.namespace, "house")["metadata"]["uid"]
     stored = canonical_bytes(content(tools=[], system=[{"text": prompt("stored")}], ttl="5m"))
     before = Revision("v1", Digest.of(stored))
     key = Key(team.namespace, "house")
     api.create(CONFIG_MAP, revision_config_map(key, uid, before, stored, 0))
+    # What happens to a ConfigMap later is repaired: the controller knows the revision by then.
+    api.delete(CONFIG_MAP, consumer, other["name"])
+
+    def stands_again() -> bool:
+        found = team.bundle(consumer, "other")
+        return found is not None and found["metadata"]["uid"] != other["uid"]
+
+    wait_until(stands_again, PATIENCE, "the other bundle stands again")
     declared = team.publish()
     refused(team, "VersionRebound", [str(before.digest), str(declared), "as a new version"])
     team.serve(version="v2")
