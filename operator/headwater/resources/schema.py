@@ -5,9 +5,13 @@ turns that into what the API server takes. Where a plain constraint would be ref
 that help nobody (a pattern, say), a CEL rule with a message of its own stands instead.
 """
 
+import ast
+import inspect
 import re
+import textwrap
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import (
@@ -16,11 +20,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     PlainValidator,
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from headwater.contract.digest import Digest as ContractDigest
 from headwater.contract.errors import DigestError
@@ -36,7 +43,8 @@ MESSAGE_LIMIT: Final = 1024
 class Model(BaseModel):
     """Camel case outside, snake case inside, immutable.
 
-    Fields that this release does not know are ignored: it may read what a newer one wrote.
+    Fields that this release does not know are ignored: it may read what a newer one wrote. The
+    docstring below a field is its description.
     """
 
     model_config = ConfigDict(
@@ -44,8 +52,41 @@ class Model(BaseModel):
         populate_by_name=True,
         extra="ignore",
         frozen=True,
-        use_attribute_docstrings=True,
+        # A process builds the validators of the models that it uses, when it uses them.
+        defer_build=True,
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> JsonSchemaValue:
+        """Describe the fields, which `use_attribute_docstrings` would do in each process.
+
+        It reads the source where a class is made, and touches all modules to find it.
+        """
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, text in _docstrings(cls).items():
+            properties[cls.model_fields[name].alias]["description"] = text
+        return schema
+
+
+def _docstrings(model: type[Model]) -> dict[str, str]:
+    """The docstrings of fields, by name; those of a parent where it has declared the field."""
+    found: dict[str, str] = {}
+    for owner in reversed(model.__mro__):
+        if not issubclass(owner, Model):
+            continue
+        [declared] = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(declared, ast.ClassDef)  # noqa: S101 - it is the source of a class
+        for field, below in pairwise(declared.body):
+            match field, below:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ) if name in model.model_fields:
+                    found[name] = inspect.cleandoc(text)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
