@@ -4,6 +4,7 @@ Nobody else imports the client library, so exchanging it is a change to one file
 plain dicts in the API's own JSON. Nothing here knows what a prefix is.
 """
 
+from headwater.cluster import _on_demand
 from headwater.cluster.api import (
     ApiError,
     Cluster,
@@ -24,6 +25,8 @@ from headwater.cluster.kinds import (
     PROMPT_PREFIX,
     Kind,
 )
+
+_on_demand.install()  # before any module of this package, or kopf, imports the library
 
 __all__ = [
     "CACHE_WARMER",

@@ -4,3 +4,5 @@ kopf watches and puts keys into a work queue; a reconcile takes a key, reads, le
 functions decide, and carries the result out. It is level-triggered: whatever was missed is
 found the next time, and doing it twice changes nothing.
 """
+
+import headwater.cluster  # noqa: F401 - before kopf: what that imports of the client library waits
