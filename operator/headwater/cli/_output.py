@@ -10,7 +10,6 @@ from typing import Any, Final
 import click
 from rich.console import Console, RenderableType
 
-from headwater.cli._yaml import dump
 from headwater.cluster import Object
 
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
@@ -46,9 +45,13 @@ def show(*renderables: RenderableType, wide: bool = False) -> None:
 
 def show_data(value: Any, output: str) -> None:
     """Print as JSON or as YAML."""
-    text = (
-        json.dumps(value, indent=4, ensure_ascii=False) + "\n" if output == "json" else dump(value)
-    )
+    if output == "json":
+        text = json.dumps(value, indent=4, ensure_ascii=False) + "\n"
+    else:
+        # A tenth of the start of a command, for those who want YAML.
+        from headwater.cli._yaml import dump  # noqa: PLC0415
+
+        text = dump(value)
     click.echo(text, nl=False)
 
 

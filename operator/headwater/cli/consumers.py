@@ -15,8 +15,7 @@ from headwater.cluster import POD, Object, RefusedError
 from headwater.cluster.kubernetes import KubernetesCluster
 from headwater.cluster.labels import ROLE_LABEL
 from headwater.controller.consumers import consumers_in
-from headwater.controller.objects import Key
-from headwater.controller.watch import SIDECAR
+from headwater.controller.objects import SIDECAR, Key
 from headwater.resources import PromptPrefix
 from headwater.resources.status import ConsumerCounts, ConsumerException
 from headwater.webhook.pods import Pod

@@ -32,6 +32,7 @@ ROUTE_ANNOTATION: Final = "headwater.dev/route"
 BUNDLE: Final = "bundle"
 REVISION: Final = "revision"
 CONTENT: Final = "content"
+SIDECAR: Final = "sidecar"
 
 _EPOCH_LIMIT: Final = 2**52
 """Somebody may write any number into an annotation; the status takes no more than 2**53."""

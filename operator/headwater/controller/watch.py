@@ -27,7 +27,7 @@ from headwater.cluster import (
     RefusedError,
 )
 from headwater.cluster.labels import ROLE_LABEL
-from headwater.controller.objects import CONTENT, Found, Key
+from headwater.controller.objects import CONTENT, SIDECAR, Found, Key
 from headwater.controller.runs import run_of, trouble_of
 from headwater.controller.store import NamespaceRecord, PrefixRecord, Store
 from headwater.resources.prefix import Consumers
@@ -36,7 +36,6 @@ from headwater.warmer.cronjob import WARMER_LABEL
 
 _log = logging.getLogger(__name__)
 
-SIDECAR: Final = "sidecar"
 METRICS_PORT_ANNOTATION: Final = "headwater.dev/metrics-port"
 METRICS_PORT: Final = "9484"
 SELECTED: Final = (CONFIG_MAP, CRON_JOB, POD)
