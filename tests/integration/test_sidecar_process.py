@@ -144,23 +144,3 @@ def test_a_port_that_is_taken_is_explained(tmp_path: Path, provider: str) -> Non
     assert process.returncode == 1
     assert "cannot listen" in error
     assert "Traceback" not in error
-
-
-def test_what_a_pod_runs_loads_no_large_library() -> None:
-    """Each of these would be paid for in every consumer pod."""
-    code = "import sys, headwater.cli.sidecar; print(*{m.split('.')[0] for m in sys.modules})"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=scaled(30)
-    ).stdout.split()
-    assert "httptools" in loaded
-    heavy = {
-        "kopf",
-        "kubernetes",
-        "pydantic",
-        "anthropic",
-        "rich",
-        "yaml",
-        "aiohttp",
-        "cryptography",
-    }
-    assert not heavy & set(loaded)
