@@ -27,7 +27,8 @@ PATIENCE = 60.0
 FAILOVER_SECONDS = 20.0
 """From a leader's sudden end until the next one writes: a promise to users."""
 TERMINATION_SECONDS = 10.0
-PREFIXES = 200
+PREFIXES = 60
+"""Three times what a controller reconciles at once: there is always some of it left to do."""
 OURS = "headwater.dev/role=bundle"
 CANARY = {"strategy": "Canary", "steps": [{"setWeight": 10}, {"pause": {}}]}
 
