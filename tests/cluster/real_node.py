@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final
 from tests.cluster import assets, machine
 from tests.cluster.control_plane import ADMIN, ControlPlane, ControlPlaneError
 from tests.cluster.go_build import architecture
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 
 NODE: Final = "node"
 LINK: Final = "headwater0"
@@ -68,7 +68,7 @@ class NodeCluster(ControlPlane):
             capture_output=True,
             text=True,
             check=True,
-            timeout=300,
+            timeout=scaled(300),
         ).stdout
 
     def load(self, archive: Path) -> None:

@@ -13,7 +13,6 @@ from tests.unit.sidecar import bundles
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(600)
 async def test_ten_thousand_mixed_requests_are_counted_to_the_token(tmp_path: Path) -> None:
     """Tokens and costs on /metrics equal the simulator's own ledger."""
     bundle, log = tmp_path / "bundle", tmp_path / "sidecar.log"

@@ -111,7 +111,6 @@ async def told(client: aiohttp.ClientSession, url: str) -> dict[str, Counter[str
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(60 * MINUTES + 120)
 async def test_under_load_and_swaps_nothing_is_lost_and_memory_stays(tmp_path: Path) -> None:
     """200 conversations at once, a bundle swap every second, and all is well.
 

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz import seeds, targets
@@ -59,21 +59,18 @@ def test_what_was_found_once(target: str, data: bytes) -> None:
     targets.TARGETS[target](data)
 
 
-@settings(max_examples=300, deadline=None)
 @given(near("request"))
 def test_requests_near_the_seeds(data: bytes) -> None:
     """Nothing crashes, and nothing off the contract is sent."""
     targets.TARGETS["request"](data)
 
 
-@settings(max_examples=300, deadline=None)
 @given(near("bundle"))
 def test_bundles_near_the_seeds(data: bytes) -> None:
     """Nothing crashes, and no byte is used that was not verified."""
     targets.TARGETS["bundle"](data)
 
 
-@settings(max_examples=300, deadline=None)
 @given(near("placing"))
 def test_placings_near_the_seeds(data: bytes) -> None:
     """Nothing crashes, and nothing but markers is put in, nor a fifth one."""

@@ -29,6 +29,7 @@ MARGIN: Final = timedelta(seconds=10)
 
 _DAY: Final = timedelta(days=1)
 _MINUTE: Final = timedelta(minutes=1)
+_EVERY_DAY: Final = ["*", "*", "*"]
 _DAYS_SEEN: Final = 400 * _DAY
 """Longer than a year: every pattern of days, weekdays and months has come round."""
 _RECOVERY: Final = 10
@@ -104,7 +105,7 @@ def longest_gap(cron: str, now: datetime) -> timedelta:
         )
         dates = CronSim(f"0 0 {' '.join(date)}", before)
         longest, last = _DAY, next(dates)
-        end = last + _DAYS_SEEN
+        end = last if date == _EVERY_DAY else last + _DAYS_SEEN
         while last < end:
             following = next(dates)
             longest, last = max(longest, following - last), following

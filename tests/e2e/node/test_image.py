@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster import images
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 ROOT: Final = Path(__file__).parents[3]
 MEGABYTES: Final = {images.SIDECAR: 45, images.OPERATOR: 260}

@@ -13,7 +13,7 @@ from tests.cluster.machine import missing
 from tests.cluster.real_node import NodeCluster
 from tests.cluster.waiting import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 ROOT: Final = Path(__file__).parents[3]
 SAYS: Final = {

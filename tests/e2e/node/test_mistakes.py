@@ -14,7 +14,7 @@ from tests.cluster.waiting import wait_until
 from tests.e2e.node.installation import IMAGES
 from tests.e2e.node.world import PATIENCE, RELEASE, SYSTEM, Helm, Stopwatch
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 SHOP: Final = "shop"
 WEBHOOK: Final = Key(SYSTEM, "headwater-webhook")

@@ -13,11 +13,11 @@ from typing import Final
 import pytest
 
 from tests.cluster.control_plane import Cluster
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.e2e.node.installation import IMAGES, own
 from tests.e2e.node.world import PATIENCE, Helm, Stopwatch
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.e2e
 
 ROOT: Final = Path(__file__).parents[3]
 ELSEWHERE: Final = ("make image", "kind ")
@@ -80,7 +80,7 @@ class Shell:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=scaled(300),
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -39,7 +39,7 @@ from tests.e2e.node.world import (
 from tests.integration.controller.team import manifest, prompt
 from tests.integration.sidecar import mixed, traffic
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.e2e
 
 INSTALL_SECONDS: Final = 60
 SHOP: Final = "shop"

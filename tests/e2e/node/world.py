@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.cluster.control_plane import Cluster
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.team import LABEL, MODEL, manifest, prompt
 
 ROOT: Final = Path(__file__).parents[3]
@@ -104,7 +104,7 @@ class Helm:
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=scaled(180),
         )
         if check and done.returncode != 0:
             raise AssertionError(f"helm {' '.join(arguments)}\n{done.stdout}{done.stderr}")

@@ -153,7 +153,7 @@ async def test_liveness_notices_work_that_stands_still(monkeypatch: pytest.Monke
         pulse.queue.add(Work(PROMPT_PREFIX, Key("a", "b")))
 
         async def await_status(status: int) -> str:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(scaled(30)):
                 while (answer := await probe())[0] != status:  # noqa: ASYNC110 - as a kubelet does
                     await asyncio.sleep(0.05)
             return answer[1]

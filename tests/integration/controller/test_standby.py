@@ -10,7 +10,7 @@ from headwater.cluster.kinds import LEASE
 from headwater.controller.lease import LEASE_NAME
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.ports import free_port
-from tests.cluster.waiting import wait_until
+from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import Api, Controller, reporting
 from tests.integration.controller.team import new_team
 
@@ -36,7 +36,7 @@ def test_one_works_and_the_other_one_takes_over(
         )
         stack.enter_context(reporting(second))
         wait_until(lambda: "waits, because" in second.said(), PATIENCE, "the second one waits")
-        with urllib.request.urlopen(liveness, timeout=5) as answer:
+        with urllib.request.urlopen(liveness, timeout=scaled(30)) as answer:
             assert answer.status == 200
         team = stack.enter_context(new_team(api))
         consumer = team.consumer("a")

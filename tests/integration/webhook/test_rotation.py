@@ -154,7 +154,7 @@ def served(port: int, bundle: bytes) -> x509.Certificate:
     """The certificate that a new connection gets; it has to be trusted for the Service."""
     context = ssl.create_default_context(cadata=bundle.decode())
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
+        socket.create_connection(("127.0.0.1", port), timeout=scaled(30)) as raw,
         context.wrap_socket(raw, server_hostname=HOST) as connection,
     ):
         der = connection.getpeercert(binary_form=True)

@@ -10,7 +10,11 @@ texts = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,
-    lambda inner: st.lists(inner) | st.dictionaries(texts.filter(lambda key: key != "<<"), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(texts.filter(lambda key: key != "<<"), inner, max_size=4)
+    ),
+    max_leaves=10,
 )
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headwater
+from tests.cluster.waiting import scaled
 from tests.unit.client.test_request import MARKER, SHARED, blocks, markers
 from tests.unit.sidecar.bundles import MODEL
 
@@ -323,7 +324,7 @@ def test_a_trigger_warms_in_the_background_where_that_is_of_use() -> None:
 
     assert not talk.trigger("close_page", send)
     assert talk.trigger("open_analysis_page", send)
-    assert done.wait(10)
+    assert done.wait(scaled(30))
     assert sent[0]["max_tokens"] == 0
     assert not talk.trigger("open_analysis_page", send)
     clock.now += 301

@@ -81,12 +81,12 @@ def shuffled(value: Any, chance: random.Random) -> Any:
     }
 
 
-def test_a_thousand_shuffles_give_one_digest() -> None:
+def test_shuffles_give_one_digest() -> None:
     """Servers list their tools as they come, and dictionaries as they were filled."""
     chance = random.Random(7)
     base = headwater.tools(*SOURCES)
     digests = set()
-    for _ in range(1000):
+    for _ in range(100):
         arrived = [shuffled(tool, chance) for tool in chance.sample(base, len(base))]
         made = headwater.tools(arrived)
         assert repr(made) == repr(base)

@@ -55,16 +55,16 @@ def shuffled(value: Any, order: random.Random) -> Any:
             return value
 
 
-def test_a_thousand_shuffles_of_one_contract_have_one_digest() -> None:
+def test_shuffles_of_one_contract_have_one_digest() -> None:
     """The order of keys, at whatever depth, is no part of a contract."""
     order = random.Random(20_261_121)
     expected = digest_of(content(tools=TOOLS, system=SYSTEM, ttl="5m"))
     written = set()
-    for _ in range(1000):
+    for _ in range(100):
         tools, system = shuffled(TOOLS, order), shuffled(SYSTEM, order)
         written.add(repr((tools, system)))
         assert digest_of(content(tools=tools, system=system, ttl="5m")) == expected
-    assert len(written) > 990, "the shuffles were no shuffles"
+    assert len(written) > 99, "the shuffles were no shuffles"
 
 
 def test_the_order_of_tools_and_blocks_is_part_of_the_contract() -> None:

@@ -8,9 +8,10 @@ Nothing here waits, so that what runs on it runs in one order, and can be told a
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from headwater.cluster import (
     NAMESPACE,
@@ -49,6 +50,12 @@ class CrashError(BaseException):
     """The process ended: no code of ours catches this."""
 
 
+def copied(body: Object) -> Object:
+    """Return a copy as it would come from the API server: several times faster than `deepcopy`."""
+    copy: Object = msgspec.json.decode(msgspec.json.encode(body))
+    return copy
+
+
 def _check(kind: Kind, name: str, there: Object | None, version: object) -> None:
     """A precondition, where there is one."""
     now = there["metadata"]["resourceVersion"] if there is not None else None
@@ -69,7 +76,7 @@ class Server:
     def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """A copy of one object; None where there is none."""
         found = self._objects.get(_place(kind, namespace, name))
-        return None if found is None else deepcopy(found)
+        return None if found is None else copied(found)
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
         found = self.find(kind, namespace, name)
@@ -80,7 +87,7 @@ class Server:
     def all(self, kind: Kind, namespace: str | None = None, label: str = "") -> list[Object]:
         """Copies of every object of a kind; with `label`, of those that have that label."""
         return [
-            deepcopy(body)
+            copied(body)
             for place, body in sorted(self._objects.items())
             if place.plural == kind.plural
             and namespace in (None, place.namespace)
@@ -95,7 +102,7 @@ class Server:
             namespace = self.get(NAMESPACE, None, place.namespace)
             if "deletionTimestamp" in namespace["metadata"]:
                 raise RefusedError(403, f"namespace {place.namespace} is being terminated")
-        made = deepcopy(body)
+        made = _defaulted(kind, body)
         self._version += 1
         made["metadata"] = {
             **made["metadata"],
@@ -126,7 +133,7 @@ class Server:
         if there is None:
             written = self.create(kind, body)
         else:
-            after = deepcopy(there)
+            after = copied(there)
             for part, values in parts.items():
                 taken_back = {
                     name for of, name in self._applied.get(place, set()) - fields if of == part
@@ -199,7 +206,6 @@ class Server:
         return self._store(kind, after)
 
     def _store(self, kind: Kind, body: Object) -> Object:
-        body = _defaulted(kind, body)
         self._version += 1
         body["metadata"]["resourceVersion"] = str(self._version)
         metadata = body["metadata"]
@@ -208,12 +214,12 @@ class Server:
             return body
         self._kinds[kind.plural] = kind
         self._objects[self._place_of(kind, body)] = body
-        self.changes.append(Change(kind, deepcopy(body), gone=False))
-        return deepcopy(body)
+        self.changes.append(Change(kind, copied(body), gone=False))
+        return copied(body)
 
     def _remove(self, kind: Kind, body: Object) -> None:
         self._version += 1
-        last = deepcopy(body)
+        last = copied(body)
         last["metadata"]["resourceVersion"] = str(self._version)
         self._objects.pop(self._place_of(kind, body), None)
         self._applied.pop(self._place_of(kind, body), None)
@@ -333,12 +339,12 @@ class Connection:
         if words:
             self.writes.append(words)
         if mishap is None:
-            return deepcopy(work())
+            return work()
         self._mishap = None
         if mishap.meanwhile is not None:
             await mishap.meanwhile()
         if mishap.error is None:
-            return deepcopy(work())
+            return work()
         if mishap.done:
             work()
         self.dead = isinstance(mishap.error, CrashError)
@@ -355,7 +361,7 @@ def _data(config_map: Object) -> tuple[Any, Any]:
 
 def _defaulted(kind: Kind, body: Object) -> Object:
     """A copy with the defaults of its CRD, and without what that does not know."""
-    body = deepcopy(body)
+    body = copied(body)
     if kind == PROMPT_PREFIX:
         known = PromptPrefix.model_validate(body)
         parts = known.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +63,7 @@ class Recorded:
         return state_from(self.prefix.status)
 
     @classmethod
+    @cache  # half of what these tests cost is YAML
     def read(cls, path: Path) -> "Recorded":
         document = YAML(typ="safe").load(path)
         observed = document["observed"]

@@ -612,7 +612,7 @@ def _analysis() -> dict[str, Any]:
 
 
 TestReconciles = Reconciles.TestCase
-TestReconciles.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestReconciles.settings = settings(max_examples=50, stateful_step_count=30)
 
 
 async def test_what_is_written_rests_on_what_was_read() -> None:

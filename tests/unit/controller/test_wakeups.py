@@ -189,7 +189,7 @@ class Wakes(RuleBasedStateMachine):
 
 
 TestWakes = Wakes.TestCase
-TestWakes.settings = settings(max_examples=300, stateful_step_count=25, deadline=None)
+TestWakes.settings = settings(max_examples=100, stateful_step_count=25)
 
 
 def test_what_was_read_before_it_was_heard_of_is_served() -> None:

@@ -41,6 +41,7 @@ SHORT, LONG = Multipliers.of(PRICES, "5m"), Multipliers.of(PRICES, "1h")
 LANE, HOUR = Lane(20_000, opus(), "5m"), Lane(20_000, opus(), "1h")
 TENTH: Final = Poisson(D("0.1"))
 VERDICT: Final = warmer_pays(TENTH, LANE, EVERY_4_MINUTES)
+SCHEDULES: Final = schedules()
 CONVERSATION: Final = total(turns(20_000, 600, (0,) * 8, opus()), opus())
 COMPUTED: Final = (
     bill([Layer("all", 20_000, D("0.8"), "5m")], opus(), tail=500, output=300).total,
@@ -112,12 +113,12 @@ def _break_evens(model: str, tokens: int) -> str:
     assert facts is not None
     lane, short = Lane(tokens, facts, "1h"), Lane(tokens, facts, "5m")
     saved = tokens * (lane.prices.input - lane.prices.read) / 1_000_000
-    band, short_band = (pays_between(each, schedules()[each.ttl]) for each in (lane, short))
+    band, short_band = (pays_between(each, SCHEDULES[each.ttl]) for each in (lane, short))
     assert band is not None
     assert short_band is not None
     rate = D(0)
     for _ in range(50):  # of requests an hour that save as much as the pings cost that they leave
-        rate = daily_cost(schedules()["1h"], lane, Poisson(rate / 60)).usd / 24 / saved
+        rate = daily_cost(SCHEDULES["1h"], lane, Poisson(rate / 60)).usd / 24 / saved
     return (
         f"{1 / rate:.0f} hours | {1 / band[1]:.0f} minutes"
         f" | one in {1 / short_band[0]:.0f} to one in {1 / short_band[1]:.1f} minutes"

@@ -235,15 +235,22 @@ async def read(targets: Mapping[str, str]) -> list[Sample]:
     return samples
 
 
-async def test_targets_that_fail_are_left_out_and_delay_nobody(
-    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
-) -> None:
-    """One hangs, others send rubbish or nothing: the good ones are read within the time limit."""
-    monkeypatch.setattr(module, "_TIMEOUT", aiohttp.ClientTimeout(total=1.5))
+async def hangs(_: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
 
-    async def hangs(_: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
+
+PATIENT = aiohttp.ClientTimeout(total=None)
+"""Whoever answers is not too late, whatever else the machine does meanwhile."""
+IMPATIENT = aiohttp.ClientTimeout(total=0.05)
+"""For those who never answer."""
+
+
+async def test_nobody_is_waited_for_beyond_the_limit(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither for the beginning of an answer nor for its end."""
+    monkeypatch.setattr(module, "_TIMEOUT", IMPATIENT)
 
     async def trickles(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -251,6 +258,20 @@ async def test_targets_that_fail_are_left_out_and_delay_nobody(
         await response.write(START.encode())
         await asyncio.Event().wait()
         return response
+
+    caplog.set_level("DEBUG", module.__name__)
+    async with serving(hangs=hangs, trickles=trickles) as targets:
+        with pytest.raises(SourceUnavailableError):
+            await read(targets)
+    for name in ("hangs", "trickles"):
+        assert f"{name} at {targets[name]} did not answer in" in caplog.text
+
+
+async def test_targets_that_fail_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    """Some send rubbish, others nothing: the good one is read."""
+    monkeypatch.setattr(module, "_TIMEOUT", PATIENT)
 
     async def html(_: web.Request) -> web.Response:
         return web.Response(text="<html>hello</html>")
@@ -274,8 +295,6 @@ async def test_targets_that_fail_are_left_out_and_delay_nobody(
             return response
 
     async with serving(
-        hangs=hangs,
-        trickles=trickles,
         html=html,
         binary=binary,
         fails=fails,
@@ -284,12 +303,8 @@ async def test_targets_that_fail_are_left_out_and_delay_nobody(
         good=good,
     ) as targets:
         refused = f"http://127.0.0.1:{unused_tcp_port}/metrics"
-        began = time.monotonic()
         samples = await read({**targets, "refuses": refused, "nonsense": "no-url"})
-        took = time.monotonic() - began
-
     assert [sample.target for sample in samples] == ["good"]
-    assert took < 10  # the limit, and room for a machine with much else to do
 
 
 async def test_an_exposition_in_many_pieces_is_read_whole() -> None:
@@ -346,48 +361,41 @@ async def test_a_target_that_hangs_is_asked_ever_more_rarely(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So that it holds up no round; one that answers again is asked each time again."""
-    # Long enough for the one that does answer, whatever else the machine does meanwhile.
-    monkeypatch.setattr(module, "_TIMEOUT", aiohttp.ClientTimeout(total=1))
-    asked: list[float] = []
-    now = 0.0
-    hanging = True
+    monkeypatch.setattr(module, "_TIMEOUT", IMPATIENT)
+    now, hanging = 0.0, True
 
-    async def hangs(request: web.Request) -> web.StreamResponse:
-        asked.append(now)
-        if hanging:
-            await asyncio.Event().wait()
-        return await good(request)
+    async def sometimes(asked: web.Request) -> web.StreamResponse:
+        return await (hangs if hanging else good)(asked)
 
-    async with serving(hangs=hangs, good=good) as targets:
+    async with serving(sometimes=sometimes) as targets:
         sidecars = Sidecars(lambda: targets, lambda: now)
+        waited = []
         while now < 1000:
-            samples: list[Sample] = []
-            await sidecars.read(samples.append)
-            assert [sample.target for sample in samples] == ["good"]
+            with pytest.raises(SourceUnavailableError) as error:
+                await sidecars.read(lambda _: None)
+            waited += [now] if "did not answer in" in str(error.value) else []
             now += 10
-        assert asked == [0, 30, 90, 210, 450, 750]
+        assert waited == [0, 30, 90, 210, 450, 750]
+        monkeypatch.setattr(module, "_TIMEOUT", PATIENT)
         hanging, now = False, 1050.0
+        samples: list[Sample] = []
         for _ in range(3):
-            await sidecars.read(lambda _: None)
+            await sidecars.read(samples.append)
             now += 1
-    assert asked[-3:] == [1050, 1051, 1052]
+        assert len(samples) == 3
 
 
 async def test_a_pod_at_another_address_is_asked_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is another process, whatever the one before it under that name did."""
-    monkeypatch.setattr(module, "_TIMEOUT", aiohttp.ClientTimeout(total=1))
-
-    async def hangs(_: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
-
+    monkeypatch.setattr(module, "_TIMEOUT", IMPATIENT)
     async with serving(hangs=hangs, good=good) as targets:
         addresses = iter((targets["hangs"], targets["good"]))
         sidecars = Sidecars(lambda: {"pod": next(addresses)}, lambda: 0.0)
         with pytest.raises(SourceUnavailableError):
             await sidecars.read(lambda _: None)
+        monkeypatch.setattr(module, "_TIMEOUT", PATIENT)
         samples: list[Sample] = []
         await sidecars.read(samples.append)
     assert [sample.target for sample in samples] == ["pod"]
@@ -397,12 +405,7 @@ async def test_a_round_of_targets_that_are_not_asked_is_an_outage_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All of them hung, and their time has not come."""
-    monkeypatch.setattr(module, "_TIMEOUT", aiohttp.ClientTimeout(total=0.2))
-
-    async def hangs(_: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
-
+    monkeypatch.setattr(module, "_TIMEOUT", IMPATIENT)
     async with serving(hangs=hangs) as targets:
         sidecars = Sidecars(lambda: targets, lambda: 0.0)
         for why in ("did not answer in", "none of 1 sidecars can be read$"):

@@ -301,4 +301,4 @@ def _weights(steps: Sequence[Step]) -> list[int]:
 
 
 TestRollouts = Rollouts.TestCase
-TestRollouts.settings = settings(max_examples=250, stateful_step_count=30, deadline=None)
+TestRollouts.settings = settings(max_examples=100, stateful_step_count=30)

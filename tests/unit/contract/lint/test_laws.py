@@ -22,11 +22,11 @@ TEXT: Final = st.text(st.characters(exclude_categories=())) | st.text(
 )
 JSON: Final = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=12,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
 )
 KEYS: Final = st.sampled_from(["name", "type", "input_schema", "cache_control", "text"]) | TEXT
-PARTS: Final = st.lists(st.dictionaries(KEYS, JSON, max_size=4), max_size=4).map(tuple)
+PARTS: Final = st.lists(st.dictionaries(KEYS, JSON, max_size=4), max_size=3).map(tuple)
 
 
 def test_prompts_as_people_write_them_are_clean() -> None:
@@ -53,8 +53,8 @@ LINES: Final = {
 
 @pytest.mark.parametrize("rule", LINES)
 def test_one_line_among_them_is_found(rule: str) -> None:
-    """The same prompts with a line too much, anywhere: that, and nothing else."""
-    for seed in range(200):
+    """Such prompts with a line too much, anywhere: that, and nothing else."""
+    for seed in range(20):
         declared = prompt(seed)
         block = dict(declared.system[-1])
         block["text"] = f"{LINES[rule]}\n{block['text']}" if seed % 2 else block["text"]
@@ -136,8 +136,21 @@ def test_the_first_look_hides_nothing(text: str) -> None:
     assert {finding.rule for finding in lint(declared, Facts())} == exact
 
 
-ADMISSION_SECONDS: Final = 10
-"""After so many the API server asks no longer."""
+def grows_with_its_length(short: Content, long: Content) -> bool:
+    """Return whether what is eight times as long takes less than thirty times as long.
+
+    Work that grows with the square takes 64 times as long. What else the machine does makes a
+    measurement too high, never too low: the least of several counts.
+    """
+
+    def spent(declared: Content) -> float:
+        started = time.process_time()
+        lint(declared, FACTS)
+        return time.process_time() - started
+
+    least = max(min(spent(short) for _ in range(3)), 0.001)
+    return any(spent(long) < 30 * least for _ in range(5))
+
 
 HOSTILE: Final = (
     "a",
@@ -173,20 +186,23 @@ HOSTILE: Final = (
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_text_takes_no_longer_than_its_length(piece: str) -> None:
-    """200 KB of whatever a pattern might try again and again: well within an admission's time."""
-    text = piece * (200_000 // len(piece)) + "!</example>"
-    declared = Content("anthropic", (), ({"type": "text", "text": text},))
-    started = time.process_time()
-    lint(declared, FACTS)
-    assert time.process_time() - started < ADMISSION_SECONDS
+    """Up to 100 KB of whatever a pattern might try again and again."""
+
+    def hostile(size: int) -> Content:
+        text = piece * (size // len(piece)) + "!</example>"
+        return Content("anthropic", (), ({"type": "text", "text": text},))
+
+    assert grows_with_its_length(hostile(12_500), hostile(100_000))
 
 
 def test_a_deep_schema_is_no_trouble() -> None:
     """Deeper than Python recurses, and its paths are not written out to the end."""
-    schema: dict[str, Any] = {"type": "string"}
-    for _ in range(5_000):
-        schema = {"type": "object", "properties": {"a": schema}}
-    declared = Content("anthropic", ({"name": "deep", "input_schema": schema},), ())
-    started = time.process_time()
-    assert {finding.rule for finding in lint(declared, Facts())} == {"tool-schema"}
-    assert time.process_time() - started < ADMISSION_SECONDS
+
+    def deep(levels: int) -> Content:
+        schema: dict[str, Any] = {"type": "string"}
+        for _ in range(levels):
+            schema = {"type": "object", "properties": {"a": schema}}
+        return Content("anthropic", ({"name": "deep", "input_schema": schema},), ())
+
+    assert {finding.rule for finding in lint(deep(5_000), Facts())} == {"tool-schema"}
+    assert grows_with_its_length(deep(625), deep(5_000))
