@@ -37,7 +37,7 @@ test: install $(TESTED) ## Run the tests, on a real kube-apiserver (T=tests/unit
 	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not e2e and not slow" $(or $(T),tests)
 
 proofs: install $(TESTED) ## Run the tests that take long: crashes, failover, certificates that run out
-	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m slow $(or $(T),tests)
+	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m slow $(or $(T),tests/integration)
 
 e2e: install $(STORIES) ## Run the whole stories, on a real node where one can run
 	@$(PYTEST) --timeout 3600 -m e2e $(or $(T),tests/e2e)

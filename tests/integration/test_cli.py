@@ -437,28 +437,27 @@ def test_changes_are_printed_as_they_come(
     assert b"\x1b" not in seen
 
 
-def test_an_outage_is_outlasted_and_a_deletion_ends_it(own_control_plane: ControlPlane) -> None:
+def test_an_outage_is_outlasted_and_a_deletion_ends_it(lent_control_plane: ControlPlane) -> None:
     """What changed meanwhile is shown; of what is gone there is nothing more to show."""
-    install_crds(own_control_plane)
-    with Api(own_control_plane) as api:
+    with Api(lent_control_plane) as api:
         put(api, "default", PROGRESSING)
-    watching = started(own_control_plane, "get", "help-desk", "-w")
+    watching = started(lent_control_plane, "get", "help-desk", "-w")
     with subprocess.Popen(**watching, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         with reading(process.stdout.fileno()) as seen, reading(process.stderr.fileno()) as told:
             try:
                 wait_until(lambda: b"Progressing" in seen, 20, "it is shown")
-                own_control_plane.stop_api_server()
+                lent_control_plane.stop_api_server()
                 wait_until(lambda: b"trying again in 1 s" in told, 20, "the outage is told")
-                own_control_plane.start_api_server()
-                with Api(own_control_plane) as api:
+                lent_control_plane.start_api_server()
+                with Api(lent_control_plane) as api:
                     status = {"status": {"phase": "Stable", "candidate": None}}
                     api.patch(PROMPT_PREFIX, "default", "help-desk", status, subresource="/status")
                     wait_until(lambda: b"Stable" in seen, 40, "the change is shown")
                     api.delete(PROMPT_PREFIX, "default", "help-desk")
-                own_control_plane.stop_api_server()
-                own_control_plane.start_api_server()
+                lent_control_plane.stop_api_server()
+                lent_control_plane.start_api_server()
                 wait_until(lambda: b"help-desk was deleted" in told, 40, "the deletion is told")
                 assert process.wait(scaled(30)) == 1
             finally:

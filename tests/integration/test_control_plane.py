@@ -254,9 +254,9 @@ class TestMountedConfigMap:
 
 
 class TestApiServerOutage:
-    def test_comes_back_with_its_data(self, own_control_plane: ControlPlane) -> None:
+    def test_comes_back_with_its_data(self, lent_control_plane: ControlPlane) -> None:
         """Paused it does not answer, stopped it refuses; afterwards all is as it was."""
-        cluster = own_control_plane
+        cluster = lent_control_plane
         cluster.kubectl("create", "configmap", "kept", "--from-literal=a=1")
         host = cluster.host
         cluster.pause()

@@ -104,17 +104,17 @@ def test_a_bundle_is_followed(
 
 
 def test_an_api_server_that_is_gone_leaves_the_last_bundle(
-    own_control_plane: ControlPlane, processes: list[subprocess.Popen[str]], tmp_path: Path
+    lent_control_plane: ControlPlane, processes: list[subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     """It is served on, and followed again when the API server is back."""
-    own_control_plane.kubectl("create", "namespace", "team-a")
-    put(own_control_plane, "team-a", bundles.make("v1"))
-    _, metrics = follow(own_control_plane, "team-a", processes, tmp_path)
+    lent_control_plane.kubectl("create", "namespace", "team-a")
+    put(lent_control_plane, "team-a", bundles.make("v1"))
+    _, metrics = follow(lent_control_plane, "team-a", processes, tmp_path)
     wait_until(serves(metrics, "v1"), timeout=30, message="v1 is served")
-    own_control_plane.stop_api_server()
+    lent_control_plane.stop_api_server()
     assert ask(f"{metrics}/readyz") == (200, "ok\n")
-    own_control_plane.start_api_server()
-    put(own_control_plane, "team-a", bundles.make("v2"))
+    lent_control_plane.start_api_server()
+    put(lent_control_plane, "team-a", bundles.make("v2"))
     wait_until(serves(metrics, "v2"), timeout=30, message="v2 is served")
     assert ask(f"{metrics}/readyz") == (200, "ok\n")
 

@@ -38,15 +38,21 @@ class ApiError(AssertionError):
 class Api:
     """The API server's plain JSON.
 
+    Args:
+        cluster: whose API server is asked.
+        person: who asks, as by `kubectl --as`; the kubeconfig's user where nobody is named.
+
     Attributes:
         warnings: what the API server warned of in its last answer.
     """
 
     warnings: Sequence[str] = ()
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, person: str = "") -> None:
         self._client = kubernetes.config.new_client_from_config(str(cluster.kubeconfig))
         self._client.user_agent = "test"  # an audit log tells it from the controller
+        if person:
+            self._client.set_default_header("Impersonate-User", person)
 
     def __enter__(self) -> Self:
         return self

@@ -25,7 +25,7 @@ from headwater.rollout.state import Withdrawn
 from tests.cluster.control_plane import Cluster, ControlPlane
 from tests.cluster.waiting import wait_until
 from tests.integration.controller import pods
-from tests.integration.controller.harness import Api, Controller, install_crds, reporting
+from tests.integration.controller.harness import Api, Controller, reporting
 from tests.integration.controller.servers import Gate
 from tests.integration.controller.team import PATIENCE, Team, contracts, manifest, new_team
 
@@ -79,13 +79,12 @@ class TestThroughTheController:
         assert "withdrawn" not in team.status()
 
     def test_a_controller_that_is_killed_before_goes_on(
-        self, own_control_plane: ControlPlane, tmp_path: Path
+        self, lent_control_plane: ControlPlane, tmp_path: Path
     ) -> None:
         """The abort stands in the status, and what was told stands on the pods."""
-        install_crds(own_control_plane)
-        gate = Gate(own_control_plane)
+        gate = Gate(lent_control_plane)
         with (
-            Api(own_control_plane) as api,
+            Api(lent_control_plane) as api,
             new_team(api) as team,
             gate.served(tmp_path) as kubeconfig,
             Controller(kubeconfig, tmp_path / "log") as controller,
@@ -217,15 +216,15 @@ class TestTheEdge:
         assert edge.told("web") is None
 
     async def test_a_reconcile_is_not_held_up(
-        self, own_control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+        self, lent_control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An API server that hangs costs the bound, and the rest is done later."""
-        async with edge_on(own_control_plane, monkeypatch) as edge:
+        async with edge_on(lent_control_plane, monkeypatch) as edge:
             edge.start("web")
             monkeypatch.setattr(nudge, "_BOUND", 0.2)
-            own_control_plane.pause()
+            lent_control_plane.pause()
             assert await edge.tell(3) is not None
-            own_control_plane.resume()
+            lent_control_plane.resume()
             monkeypatch.undo()
             await edge.tell(3)
             assert edge.told("web") == "3"

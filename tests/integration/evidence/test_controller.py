@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.prometheus import PrometheusServer
 from tests.cluster.waiting import wait_until
-from tests.integration.controller.harness import Api, Controller, install_crds, reporting
+from tests.integration.controller.harness import Api, Controller, reporting
 from tests.integration.controller.team import Team, new_team
 from tests.integration.evidence.pods import MODEL, PREFIX, Pod
 
@@ -41,16 +41,15 @@ def await_phase(team: Team, phase: str) -> None:
     wait_until(reached, PATIENCE, phase)
 
 
-def test_a_canary_on_what_prometheus_says(own_control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_a_canary_on_what_prometheus_says(lent_control_plane: ControlPlane, tmp_path: Path) -> None:
     """It pauses while Prometheus is away, and is promoted on what was counted meanwhile, too."""
-    install_crds(own_control_plane)
     with (
         Pod() as pod,
         PrometheusServer(tmp_path / "prometheus", [pod.job()]) as prometheus,
-        Api(own_control_plane) as api,
+        Api(lent_control_plane) as api,
         new_team(api) as team,
         Controller(
-            own_control_plane.kubeconfig, tmp_path / "log", "--prometheus-url", prometheus.url
+            lent_control_plane.kubeconfig, tmp_path / "log", "--prometheus-url", prometheus.url
         ) as controller,
         reporting(controller),
     ):

@@ -15,7 +15,7 @@ import pytest
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.waiting import scaled, wait_until
-from tests.integration.controller.harness import Api, install_crds
+from tests.integration.controller.harness import Api
 from tests.integration.webhook.authority import Authority, Pair
 from tests.integration.webhook.harness import PATIENCE, Replica, Site
 
@@ -152,26 +152,25 @@ def test_the_probes_are_beside_the_webhooks(replica: Replica) -> None:
 
 
 def test_without_the_api_server_nothing_is_decided(
-    own_control_plane: ControlPlane, site: Site
+    lent_control_plane: ControlPlane, site: Site
 ) -> None:
     """An error, well before the API server would stop waiting; with its return all is well."""
-    install_crds(own_control_plane)
     log = site.directory / "alone.txt"
     pair = site.authority.issue("alone")
     with (
-        Api(own_control_plane),
-        Replica(own_control_plane.kubeconfig, pair, log, "--drain-seconds", "0") as replica,
+        Api(lent_control_plane),
+        Replica(lent_control_plane.kubeconfig, pair, log, "--drain-seconds", "0") as replica,
     ):
         client = Client(site.authority, replica.port)
         assert client.post("/inject", review())[0] == 200
-        own_control_plane.pause()
+        lent_control_plane.pause()
         silent = (503, "the API server did not answer in time\n")
         # A process that is stopped may finish what its threads were at.
         wait_until(lambda: client.post("/inject", review()) == silent, PATIENCE, "it is not asked")
-        own_control_plane.resume()
-        own_control_plane.stop_api_server()
+        lent_control_plane.resume()
+        lent_control_plane.stop_api_server()
         assert client.post("/inject", review())[0] == 503
-        own_control_plane.start_api_server()
+        lent_control_plane.start_api_server()
         wait_until(lambda: client.post("/inject", review())[0] == 200, PATIENCE, "all is well")
         client.close()
     assert "Traceback" not in replica.said()
