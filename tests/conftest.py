@@ -88,6 +88,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())} & {
         "control_plane",
         "own_control_plane",
+        "lent_control_plane",
     }
     if not wanted or config.option.collectonly or os.environ.get("HEADWATER_CLUSTER"):
         return

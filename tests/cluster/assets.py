@@ -145,7 +145,7 @@ def require(name: Name, environ: Mapping[str, str] = os.environ) -> Path:
     return directory
 
 
-def find_or_build(name: Name = "control-plane", environ: Mapping[str, str] = os.environ) -> Path:
+def find_or_build(name: Name, environ: Mapping[str, str] = os.environ) -> Path:
     """Return the directory with the programs of an asset, built or fetched now if need be.
 
     Raises:
