@@ -45,8 +45,8 @@ WATCHED: Final = (NAMESPACE, CONFIG_MAP, POD, PROMPT_PREFIX, CACHE_WARMER, CRON_
 
 _LOOK_AT_NAMESPACES: Final = 10.0
 """Seconds between two looks at namespaces that cannot be watched."""
-_LISTS: Final = 1.0
-"""Seconds in which kopf has told of most of what it lists, one kind beside the other."""
+_LIST_ENDED: Final = 1.0
+"""Seconds in which kopf hands on nothing that it has listed: its lists are through by then."""
 
 
 class Work(NamedTuple):
@@ -98,15 +98,16 @@ class Watcher:
                 self.add(Work(PROMPT_PREFIX, key))
 
     async def look_for_deleted(self, cluster: Cluster) -> None:
-        """List everything each time after kopf has listed something, until cancelled.
+        """List everything once after each time that kopf has listed, until cancelled.
 
         kopf watches from the version of its own list, at its start and where a version has
         expired. What was deleted between an earlier list and that one sends no event.
         """
         while True:
             await self.listed.wait()
-            await asyncio.sleep(_LISTS)
-            self.listed.clear()
+            while self.listed.is_set():
+                self.listed.clear()
+                await asyncio.sleep(_LIST_ENDED)
             try:
                 await self._list_kinds(cluster)
             except ApiError as error:

@@ -1,7 +1,8 @@
 """Which events concern which prefix."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from headwater.cluster import (
     NAMESPACE,
     POD,
     PROMPT_PREFIX,
+    Cluster,
     Kind,
     Object,
 )
@@ -18,6 +20,7 @@ from headwater.controller.objects import Key, bundle_name
 from headwater.controller.store import Store
 from headwater.controller.watch import Watcher, Work
 from tests.unit.controller.bodies import PREFIX, prompt_prefix, stored
+from tests.unit.controller.test_queue import in_jumping_time, now
 
 NARROW = {"namespaceSelector": {"matchLabels": {"team": "sales"}}}
 
@@ -196,3 +199,37 @@ async def test_what_is_made_anew_during_a_list_is_not_lost(
     lists.made = False
     await watcher.list_all(lists)
     assert key not in watcher.known(kind)
+
+
+class Lists:
+    """A cluster that is empty, and notes when it is listed."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    async def list(self, kind: Kind, **_: Any) -> AsyncIterator[Object]:
+        if kind == PROMPT_PREFIX:
+            self.at.append(now())
+        nothing: tuple[Object, ...] = ()
+        for body in nothing:
+            yield body
+
+
+def test_what_kopf_lists_is_listed_once_more_when_it_is_through() -> None:
+    """Ten thousand objects that it hands on for seconds cost one list, a later burst another."""
+
+    async def story() -> None:
+        watcher, cluster = Watcher(Store(), lambda _: None), Lists()
+        looking = asyncio.create_task(watcher.look_for_deleted(cast("Cluster", cluster)))
+        for _ in range(90):
+            watcher.listed.set()
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(100)
+        watcher.listed.set()
+        await asyncio.sleep(100)
+        looking.cancel()
+        first, second = cluster.at
+        assert 9 < first <= 11
+        assert 109 < second <= 111
+
+    in_jumping_time(story())
