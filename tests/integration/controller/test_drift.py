@@ -39,10 +39,20 @@ def deleted(api: Api, body: Object) -> None:
 
 def replaced(api: Api, body: Object) -> None:
     """Other bytes under the same name: what is immutable can be deleted and made anew."""
-    deleted(api, body)
     metadata = {key: body["metadata"][key] for key in ("name", "namespace", "labels")}
     data = dict.fromkeys(body["data"], "{}")
-    put_there(api, {"metadata": metadata, "immutable": True, "data": data})
+    put_instead(api, {"metadata": metadata, "immutable": True, "data": data})
+
+
+def put_instead(api: Api, body: Object) -> None:
+    """Delete what stands there and make the other before the operator has put it back."""
+
+    def quicker_than_the_operator() -> bool:
+        deleted(api, body)
+        put_there(api, body)
+        return True
+
+    wait_until(quicker_than_the_operator, 30, "the name is free for a moment", interval=0)
 
 
 def put_there(api: Api, body: Object) -> None:
@@ -52,9 +62,8 @@ def put_there(api: Api, body: Object) -> None:
 
 def replaced_bare(api: Api, body: Object) -> None:
     """The same without a label that would tell the operator of it."""
-    deleted(api, body)
     metadata = {key: body["metadata"][key] for key in ("name", "namespace")}
-    put_there(api, {"metadata": metadata, "immutable": True, "data": {"x": "y"}})
+    put_instead(api, {"metadata": metadata, "immutable": True, "data": {"x": "y"}})
 
 
 def labels(**change: str | None) -> Change:
