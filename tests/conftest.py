@@ -2,7 +2,7 @@
 
 Under pytest-xdist the controlling process owns it and starts it as soon as a worker has collected
 a test that asks for it; the workers are handed a directory to find it in. It ends with that
-process, however that ends. A test that stops or pauses the API server takes `own_control_plane`,
+process, however that ends. A test that stops or pauses the API server takes `lent_control_plane`,
 because the shared one is in use by others at the same time.
 """
 
@@ -87,8 +87,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())} & {
         "control_plane",
-        "own_control_plane",
-        "lent_control_plane",
+        "lender",
     }
     if not wanted or config.option.collectonly or os.environ.get("HEADWATER_CLUSTER"):
         return
@@ -126,15 +125,6 @@ def control_plane(pytestconfig: pytest.Config) -> Iterator[Cluster]:
     if "error" in answer:
         pytest.fail(answer["error"], pytrace=False)
     yield Cluster(Path(answer["kubeconfig"]), Path(answer["kubectl"]))
-
-
-@pytest.fixture
-def own_control_plane() -> Iterator[ControlPlane]:
-    """A control plane for one test alone, which may stop or pause its API server (3 s)."""
-    if os.environ.get("HEADWATER_CLUSTER"):
-        pytest.skip("stops its API server, so it needs a local one: unset HEADWATER_CLUSTER")
-    with ControlPlane() as control_plane:
-        yield control_plane
 
 
 @pytest.fixture(scope="session")

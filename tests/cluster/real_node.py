@@ -50,6 +50,7 @@ class NodeCluster(ControlPlane):
         "system:kube-scheduler": "",
         "system:kube-proxy": "",
     }
+    _controllers = ("*",)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.cluster import janitor, waiting
+from tests.cluster import forks, janitor, waiting
 
 KEEP: Final = "KEEP"
 _HELD = pytest.StashKey["_Held"]()
@@ -67,6 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)  # the fixtures of the session are torn down by then
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Clean up after the tests of this process; fail the run where one left a process behind."""
+    forks.end()
     config = session.config
     if (output := getattr(config, "workeroutput", None)) is not None:
         output[_LEFT] = config.stash[_HELD].release()

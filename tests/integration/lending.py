@@ -5,6 +5,7 @@ the API server, or runs a controller for all of the cluster, needs it for itself
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,16 +15,37 @@ from typing import Any, Final, Self
 from urllib3.exceptions import HTTPError
 
 from headwater.cluster import CACHE_WARMER, CONFIG_MAP, NAMESPACE, PROMPT_PREFIX, Kind
-from headwater.cluster.kinds import LEASE
+from headwater.cluster.kinds import LEASE, MUTATING_CONFIGURATION, VALIDATING_CONFIGURATION
 from headwater.cluster.labels import ROLE_LABEL
 from tests.cluster.control_plane import ControlPlane, ControlPlaneError
-from tests.integration.controller.harness import Api, install_crds
+from tests.cluster.waiting import wait_until
+from tests.integration.controller.harness import Api, ApiError, install_crds
 
 _KUBERNETES: Final = {"default", "kube-node-lease", "kube-public", "kube-system"}
 """The namespaces of every cluster."""
+_OURS: Final = "headwater"
+"""The chart's namespace, which many tests have: it is emptied, since its end would take seconds."""
+_DISCOVERY: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _WRITING: Final = ("create", "update", "patch", "delete", "deletecollection")
 _NO_CONTROLLERS: Final = ("kubectl", "kube-apiserver", "kube-controller-manager", "test")
 """User agents that are no controller of ours."""
+
+
+def _cluster_wide(group: str, kind: str) -> Kind:
+    plural = re.sub("ys$", "ies", f"{kind.lower()}s")
+    return Kind(group, "v1", plural, kind, namespaced=False)
+
+
+CRD: Final = _cluster_wide("apiextensions.k8s.io", "CustomResourceDefinition")
+_CLUSTER_WIDE: Final = (
+    MUTATING_CONFIGURATION,
+    VALIDATING_CONFIGURATION,
+    _cluster_wide("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+    _cluster_wide("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    _cluster_wide("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+    _cluster_wide("rbac.authorization.k8s.io", "ClusterRole"),
+    CRD,
+)
 
 
 @dataclass(frozen=True)
@@ -39,91 +61,153 @@ class Audit:
         """Leave out what stands in the log already."""
         return cls(path, path.stat().st_size)
 
-    def writes(self) -> list[str]:
-        """Return every write of a controller of ours."""
+    def events(self) -> list[dict[str, Any]]:
+        """Return what the API server wrote of each request."""
         with self.path.open("rb") as log:
             log.seek(self.begin)
             # The last line may be half a line.
-            lines = [json.loads(line) for line in log.read().split(b"\n")[:-1]]
+            return [json.loads(line) for line in log.read().split(b"\n")[:-1]]
+
+    def writes(self) -> list[str]:
+        """Return every write of a controller of ours."""
         return [
             f"{line['verb']} {line['requestURI']}"
-            for line in lines
+            for line in self.events()
             if line["verb"] in _WRITING
             and line.get("userAgent", "").split("/")[0] not in _NO_CONTROLLERS
         ]
 
 
 class Lender:
-    """Lends a control plane to one test at a time, with the CRDs on it and nothing else of ours.
+    """Lends control planes, each to one borrower at a time: with the CRDs and nothing else of ours.
 
-    One that does not come back so is ended, and the next test gets another one.
+    One that does not come back so is ended, and the next borrower gets another one.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._plane: ControlPlane | None = None
+        self._free: list[Lent] = []
         self._started = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._plane is not None:
-            self._plane.__exit__()
-
-    @property
-    def audit_log(self) -> Path:
-        """The log of the control plane that was started last."""
-        return self._directory / f"audit-{self._started}.log"
+        for lent in self._free:
+            lent.plane.__exit__()
 
     @contextmanager
-    def lent(self) -> Iterator[ControlPlane]:
-        """Lend it to a test."""
+    def lent(self) -> Iterator["Lent"]:
+        """Lend one, to a test or to a fixture that many tests share."""
         with ExitStack() as unless_given_back:
-            plane, self._plane = self._plane or self._start(), None
-            unless_given_back.push(plane)
+            lent = self._free.pop() if self._free else self._start()
+            unless_given_back.push(lent.plane)
+            yield lent
             try:
-                yield plane
-                plane.resume()
-                _tidy_up(plane)
-            except (AssertionError, ControlPlaneError, HTTPError) as error:
+                lent.plane.resume()
+                lent.tidy_up()
+            except (AssertionError, ControlPlaneError, HTTPError, TimeoutError) as error:
                 print(f"the control plane is not used again: {error}")
             else:
                 unless_given_back.pop_all()
-                self._plane = plane
+                self._free.append(lent)
 
-    def _start(self) -> ControlPlane:
+    def _start(self) -> "Lent":
         self._started += 1
-        plane = ControlPlane(audit_log=self.audit_log).__enter__()
+        audit_log = self._directory / f"audit-{self._started}.log"
+        plane = ControlPlane(audit_log=audit_log).__enter__()
         with ExitStack() as on_failure:
             on_failure.push(plane)
             install_crds(plane)
+            lent = Lent(plane, audit_log)
             on_failure.pop_all()
-        return plane
+        return lent
 
 
-def _tidy_up(plane: ControlPlane) -> None:
-    """Remove what a test made; namespaces end without being waited for."""
-    with Api(plane) as api:
-        for prefix in _all(api, PROMPT_PREFIX):
-            if prefix["metadata"].get("finalizers"):  # nobody is there to take them off
-                where = prefix["metadata"]["namespace"], prefix["metadata"]["name"]
-                api.patch(PROMPT_PREFIX, *where, {"metadata": {"finalizers": None}})
-        for kind in (PROMPT_PREFIX, CACHE_WARMER, CONFIG_MAP):
-            # Now, and not with their namespaces: the next test's controller would look at them.
-            for namespace in sorted({one["metadata"]["namespace"] for one in _all(api, kind)}):
-                api.request("DELETE", kind.path(namespace), labelSelector=_selector(kind))
-        for kind in (LEASE, CONFIG_MAP):
-            api.request("DELETE", kind.path("default"))
-        for one in _all(api, NAMESPACE):
-            if one["metadata"]["name"] not in _KUBERNETES:
-                api.delete(NAMESPACE, None, one["metadata"]["name"])
+class Lent:
+    """A control plane on loan.
+
+    Attributes:
+        plane: the control plane.
+        audit_log: what its API server was asked, since it was started.
+    """
+
+    def __init__(self, plane: ControlPlane, audit_log: Path) -> None:
+        self.plane, self.audit_log = plane, audit_log
+        with Api(plane) as api:
+            self._of_the_cluster = {kind: _names(api, kind) for kind in _CLUSTER_WIDE}
+
+    @property
+    def audit(self) -> Audit:
+        """What its API server is asked from now on."""
+        return Audit.from_now(self.audit_log)
+
+    def forget_definitions(self) -> None:
+        """Take the CRDs away until it is given back; returns when the API server has none."""
+        with Api(self.plane) as api:
+            for name in sorted(self._of_the_cluster[CRD]):
+                api.delete(CRD, None, name)
+            wait_until(lambda: not _names(api, CRD), 30, "the definitions are gone")
+
+    def tidy_up(self) -> None:
+        """Remove what a borrower made; namespaces end without being waited for."""
+        with Api(self.plane) as api:
+            for kind in _CLUSTER_WIDE:  # what decides about others first
+                for name in sorted(_names(api, kind) - self._of_the_cluster[kind]):
+                    api.delete(kind, None, name)
+            missing = self._of_the_cluster[CRD] - _names(api, CRD)
+            # A policy that is gone is obeyed for a moment more.
+            wait_until(lambda: _remove(api) or True, 30, "what a test has left may be removed")
+        if missing:
+            install_crds(self.plane)
+
+
+def _remove(api: Api) -> None:
+    """Remove our objects, now and not with their namespaces: a controller would look at them."""
+    for kind in (PROMPT_PREFIX, CACHE_WARMER, CONFIG_MAP):
+        found = _all(api, kind)
+        for one in found:
+            if kind != CONFIG_MAP and one["metadata"].get("finalizers"):  # nobody takes them off
+                where = one["metadata"]["namespace"], one["metadata"]["name"]
+                api.patch(kind, *where, {"metadata": {"finalizers": None}})
+        for namespace in sorted({one["metadata"]["namespace"] for one in found}):
+            api.request("DELETE", kind.path(namespace), labelSelector=_selector(kind))
+    for kind in (LEASE, CONFIG_MAP):
+        api.request("DELETE", kind.path("default"))
+    namespaces = _names(api, NAMESPACE)
+    if _OURS in namespaces:
+        _empty(api, _OURS)
+    for name in sorted(namespaces - _KUBERNETES - {_OURS}):
+        api.delete(NAMESPACE, None, name)
+
+
+def _empty(api: Api, namespace: str) -> None:
+    """Delete whatever is in a namespace, as its own end would."""
+    for root in ("/api", "/apis"):
+        found = json.loads(api.request("GET", root, accept=_DISCOVERY))
+        for group in found["items"]:
+            name = group["metadata"].get("name", "")
+            for version in group["versions"][:1]:
+                for kind in version["resources"]:
+                    if kind["scope"] == "Namespaced" and "deletecollection" in kind["verbs"]:
+                        of = Kind(name, version["version"], kind["resource"], "")
+                        api.request("DELETE", of.path(namespace))
 
 
 def _all(api: Api, kind: Kind) -> list[dict[str, Any]]:
-    found = json.loads(api.request("GET", kind.path(), labelSelector=_selector(kind)))
+    """Return all objects of a kind; none of a kind that the cluster does not know."""
+    try:
+        found = json.loads(api.request("GET", kind.path(), labelSelector=_selector(kind)))
+    except ApiError as error:
+        if error.status == 404:
+            return []
+        raise
     items: list[dict[str, Any]] = found["items"]
     return items
+
+
+def _names(api: Api, kind: Kind) -> set[str]:
+    return {one["metadata"]["name"] for one in _all(api, kind)}
 
 
 def _selector(kind: Kind) -> str:

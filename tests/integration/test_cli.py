@@ -22,6 +22,7 @@ from headwater.cli._cluster import find
 from headwater.cli._yaml import compose, value_of
 from headwater.cluster import CONFIG_MAP, NAMESPACE, PROMPT_PREFIX, Object
 from tests.cluster.control_plane import Cluster, ControlPlane
+from tests.cluster.ports import free_port
 from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import Api, install_crds
 from tests.unit.cli.prefixes import BYTES, DIGESTS, PROGRESSING, SETTLED
@@ -367,16 +368,19 @@ def test_another_context_has_its_own_namespace(
 
 
 def test_a_cluster_without_our_resources_or_without_an_answer(
-    own_control_plane: ControlPlane,
+    bare_control_plane: ControlPlane, tmp_path: Path
 ) -> None:
     """Each is told from the other, and from a prefix that is not there."""
-    environment = own_control_plane.environment
+    environment = bare_control_plane.environment
     for arguments in (("get",), ("get", "help-desk"), ("pause", "help-desk", "--cluster")):
         done = CliRunner().invoke(main, arguments, env=environment)
         assert done.exit_code == 1
         assert "this cluster has no PromptPrefix: install Headwater's resources" in done.stderr
-    own_control_plane.stop_api_server()
-    done = CliRunner().invoke(main, ["get"], env=environment)
+    config = json.loads(bare_control_plane.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{free_port()}"
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    elsewhere = environment | {"KUBECONFIG": str(tmp_path / "kubeconfig")}
+    done = CliRunner().invoke(main, ["get"], env=elsewhere)
     assert done.exit_code == 1
     assert "the API server does not answer" in done.stderr
 

@@ -8,7 +8,6 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +15,12 @@ import pytest
 from headwater.cluster import PROMPT_PREFIX
 from headwater.resources import PromptPrefix
 from headwater.resources.generate import openapi_schema
-from tests.cluster.control_plane import Cluster, ControlPlane
+from tests.cluster.control_plane import Cluster
 from tests.cluster.waiting import wait_until
-from tests.integration.controller.harness import Api, ApiError, install_crds
+from tests.integration.controller.harness import Api, ApiError
 from tests.integration.controller.team import manifest
 from tests.integration.deployed import ACCOUNTS, POLICIES, deploy, deployed
+from tests.integration.lending import Audit, Lender, Lent
 
 pytestmark = pytest.mark.xdist_group("policy")
 
@@ -51,28 +51,34 @@ def body(**spec: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The API server's audit log."""
-    return tmp_path_factory.mktemp("ownership") / "audit.log"
+def borrowed(lender: Lender) -> Iterator[Lent]:
+    """A control plane for these tests."""
+    with lender.lent() as lent:
+        yield lent
 
 
 @pytest.fixture(scope="module")
-def cluster(audit: Path) -> Iterator[Cluster]:
+def audit(borrowed: Lent) -> Audit:
+    """What the API server is asked."""
+    return borrowed.audit
+
+
+@pytest.fixture(scope="module")
+def cluster(borrowed: Lent) -> Cluster:
     """A control plane with the chart on it, the four people, and a prefix of the owner's."""
-    with ControlPlane(audit_log=audit) as plane:
-        install_crds(plane)
-        deploy(plane, *ACCOUNTS, *POLICIES)
-        plane.kubectl("apply", "-f", "-", input=EDIT)
-        plane.kubectl("create", "namespace", SHARED)
-        for person, role in ROLES.items():
-            binding = ("create", "rolebinding", person, f"--clusterrole={role}", f"--user={person}")
-            plane.kubectl(*binding, "-n", SHARED)
-        # Roles are put together by a controller, and policies take a moment to hold.
-        wait_until(lambda: may(plane, "olga", "publish"), 30, "the owner's role is complete")
-        wait_until(lambda: create(plane, "olga", body()) == "", 30, "the owner publishes")
-        trial = {"spec": {"version": "trial"}}
-        wait_until(lambda: "publish" in patch(plane, "ed", trial, dry=True), 30, "the policy holds")
-        yield plane
+    plane = borrowed.plane
+    deploy(plane, *ACCOUNTS, *POLICIES)
+    plane.kubectl("apply", "-f", "-", input=EDIT)
+    plane.kubectl("create", "namespace", SHARED)
+    for person, role in ROLES.items():
+        binding = ("create", "rolebinding", person, f"--clusterrole={role}", f"--user={person}")
+        plane.kubectl(*binding, "-n", SHARED)
+    # Roles are put together by a controller, and policies take a moment to hold.
+    wait_until(lambda: may(plane, "olga", "publish"), 30, "the owner's role is complete")
+    wait_until(lambda: create(plane, "olga", body()) == "", 30, "the owner publishes")
+    trial = {"spec": {"version": "trial"}}
+    wait_until(lambda: "publish" in patch(plane, "ed", trial, dry=True), 30, "the policy holds")
+    return plane
 
 
 def may(cluster: Cluster, person: str, verb: str) -> bool:
@@ -201,7 +207,7 @@ def delete(cluster: Cluster, person: str, name: str) -> str:
         return said(lambda: api.request("DELETE", PROMPT_PREFIX.path(SHARED, name)))
 
 
-def test_the_audit_log_has_who_changed_what(cluster: Cluster, audit: Path) -> None:
+def test_the_audit_log_has_who_changed_what(cluster: Cluster, audit: Audit) -> None:
     """The verb, the prefix, the version and the digest, of what was done and what was refused."""
     digest = manifest(SHARED)["spec"]["digest"]
     name = "audited"
@@ -227,11 +233,10 @@ def test_the_audit_log_has_who_changed_what(cluster: Cluster, audit: Path) -> No
     wait_until(lambda: changes(audit, what) == expected, 10, "the audit log is written")
 
 
-def changes(audit: Path, prefix: str) -> list[tuple[str, int, dict[str, str]]]:
+def changes(audit: Audit, prefix: str) -> list[tuple[str, int, dict[str, str]]]:
     """Who asked for which change of a prefix, and what was answered, by the audit log."""
     found = []
-    for line in audit.read_text().splitlines():
-        event = json.loads(line)
+    for event in audit.events():
         said = {
             key.removeprefix("headwater-ownership/"): text
             for key, text in event.get("annotations", {}).items()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import secrets
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -107,14 +108,15 @@ def test_an_api_server_that_is_gone_leaves_the_last_bundle(
     lent_control_plane: ControlPlane, processes: list[subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     """It is served on, and followed again when the API server is back."""
-    lent_control_plane.kubectl("create", "namespace", "team-a")
-    put(lent_control_plane, "team-a", bundles.make("v1"))
-    _, metrics = follow(lent_control_plane, "team-a", processes, tmp_path)
+    team = f"team-{secrets.token_hex(3)}"
+    lent_control_plane.kubectl("create", "namespace", team)
+    put(lent_control_plane, team, bundles.make("v1"))
+    _, metrics = follow(lent_control_plane, team, processes, tmp_path)
     wait_until(serves(metrics, "v1"), timeout=30, message="v1 is served")
     lent_control_plane.stop_api_server()
     assert ask(f"{metrics}/readyz") == (200, "ok\n")
     lent_control_plane.start_api_server()
-    put(lent_control_plane, "team-a", bundles.make("v2"))
+    put(lent_control_plane, team, bundles.make("v2"))
     wait_until(serves(metrics, "v2"), timeout=30, message="v2 is served")
     assert ask(f"{metrics}/readyz") == (200, "ok\n")
 

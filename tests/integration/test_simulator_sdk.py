@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from headwater.providers.models import models
+from tests.cluster.forks import Forked
 from tests.cluster.waiting import scaled, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -40,19 +41,13 @@ RENAMED = {("0", "413"): "RequestTooLargeError"}
 
 
 @contextmanager
-def simulator(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`headwater simulator` as a user starts it; gives its address as its first line says it."""
-    headwater = Path(sys.executable).with_name("headwater")
-    with subprocess.Popen(
-        [headwater, "simulator", "--port", "0", *flags], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("listening on http://127.0.0.1:")
-            yield process, line.removeprefix("listening on ").strip()
-        finally:
-            process.kill()
+def simulator(*flags: str) -> Iterator[tuple[Forked, str]]:
+    """`headwater simulator`, and its address as its first line says it."""
+    with Forked(("simulator", "--port", "0", *flags), os.environ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("listening on http://127.0.0.1:")
+        yield process, line.removeprefix("listening on ").strip()
 
 
 @pytest.fixture(scope="module", params=INTERPRETERS)

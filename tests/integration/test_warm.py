@@ -2,9 +2,8 @@
 
 import base64
 import json
+import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from headwater.resources.warmer import CacheWarmer
 from headwater.warmer.cronjob import NextRun, WarmedPrefix, cronjob
 from headwater.warmer.report import decode
 from tests.cluster.control_plane import Cluster
+from tests.cluster.forks import Forked
 from tests.cluster.node import run_cronjob_now
 from tests.cluster.waiting import wait_until
 
@@ -189,24 +189,17 @@ def simulator(tmp_path: Path) -> Iterator[str]:
     """The URL of a simulator of its own: its caches are cold."""
     log = tmp_path / "simulator.log"
     with (
-        log.open("w") as output,
-        subprocess.Popen(
-            [Path(sys.executable).with_name("headwater"), "simulator", "--port=0"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
+        log.open("wb") as output,
+        Forked(("simulator", "--port=0"), os.environ, stdout=output) as process,
     ):
-        try:
-            wait_until(
-                lambda: "listening on " in log.read_text() or process.poll() is not None,
-                timeout=30,
-                message="the simulator says where it listens",
-            )
-            found = re.search(r"listening on (\S+)", log.read_text())
-            assert found, log.read_text()
-            yield found[1]
-        finally:
-            process.terminate()
+        wait_until(
+            lambda: "listening on " in log.read_text() or process.poll() is not None,
+            timeout=30,
+            message="the simulator says where it listens",
+        )
+        found = re.search(r"listening on (\S+)", log.read_text())
+        assert found, log.read_text()
+        yield found[1]
 
 
 async def test_the_job_writes_once_and_then_everybody_reads(

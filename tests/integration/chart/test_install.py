@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from charts.generate import CHART, DEPLOY, helm, matrix, objects, rendered
+from charts.generate import DEPLOY, matrix, objects, rendered
 from headwater.controller.deletion import FINALIZER
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.waiting import scaled, wait_until
-from tests.integration.controller.harness import install_crds
 from tests.integration.controller.team import manifest
+from tests.integration.lending import Lender, Lent
 from tests.integration.webhook.harness import as_account
 
 pytestmark = pytest.mark.xdist_group("policy")
@@ -26,19 +26,27 @@ KINDS = YAML(typ="safe").load(Path(__file__).with_name("kinds.yaml").read_text()
 
 
 @pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
+def borrowed(lender: Lender) -> Iterator[Lent]:
+    """A control plane for these tests."""
+    with lender.lent() as lent:
+        yield lent
+
+
+@pytest.fixture(scope="module")
+def plane(borrowed: Lent) -> ControlPlane:
     """A control plane that also knows the kinds of cert-manager and of the Prometheus operator."""
-    with ControlPlane() as plane:
-        for name in ("headwater", "team-a", "team-b"):
-            plane.kubectl("create", "namespace", name)
-        secured = "pod-security.kubernetes.io/warn=restricted"
-        plane.kubectl("label", "namespace", "headwater", secured)
-        apply(plane, *map(foreign, KINDS))
-        for kind in KINDS:
-            name = f"crd/{kind['plural']}.{kind['group']}"
-            wait = ("wait", "--for=condition=Established", "--timeout=120s", name)
-            wait_until(lambda wait=wait: plane.kubectl(*wait), 30, f"{name} is served")  # type: ignore[misc]
-        yield plane
+    plane = borrowed.plane
+    secured = {"pod-security.kubernetes.io/warn": "restricted"}
+    namespaces = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        for name, labels in (("headwater", secured), ("team-a", {}), ("team-b", {}))
+    ]
+    apply(plane, *namespaces, *map(foreign, KINDS))
+    for kind in KINDS:
+        name = f"crd/{kind['plural']}.{kind['group']}"
+        wait = ("wait", "--for=condition=Established", "--timeout=120s", name)
+        wait_until(lambda wait=wait: plane.kubectl(*wait), 30, f"{name} is served")  # type: ignore[misc]
+    return plane
 
 
 def foreign(kind: dict[str, str]) -> dict[str, Any]:
@@ -106,7 +114,6 @@ def test_applied_with_kubectl_it_does_not_drift(plane: ControlPlane) -> None:
 
 def test_nothing_holds_a_prefix_when_all_is_gone(plane: ControlPlane, tmp_path: Path) -> None:
     """The hook's own account takes off our finalizer, and nobody else's."""
-    install_crds(plane)
     body = manifest("team-a", name="held")
     body["metadata"]["finalizers"] = [FINALIZER, "example.com/theirs"]
     body |= {"apiVersion": "headwater.dev/v1alpha1", "kind": "PromptPrefix"}
@@ -131,38 +138,3 @@ def test_nothing_holds_a_prefix_when_all_is_gone(plane: ControlPlane, tmp_path: 
     assert done.stdout == "took the finalizer off 1 prefixes.\n"
     left = plane.get("pp", "held", "-n", "team-a")["metadata"]["finalizers"]
     assert left == ["example.com/theirs"]
-
-
-def test_what_helm_installs_it_removes(own_control_plane: ControlPlane) -> None:
-    """An upgrade is no obstacle; only the definitions stay, and nothing that is asked of pods."""
-    plane = own_control_plane
-    place = ("headwater", "-n", "headwater")
-
-    def ours(kinds: str) -> set[str]:
-        """Objects of the chart, by kind and name; namespaced ones of the chart's namespace."""
-        selected = ("-l", "app.kubernetes.io/instance=headwater", "-o", "name", "-n", "headwater")
-        return set(plane.kubectl("get", kinds, *selected).stdout.split())
-
-    everything = (
-        "clusterroles,clusterrolebindings,roles,rolebindings,deployments,services,serviceaccounts,"
-        "networkpolicies,poddisruptionbudgets,validatingadmissionpolicies,"
-        "validatingadmissionpolicybindings,mutatingwebhookconfigurations,"
-        "validatingwebhookconfigurations"
-    )
-
-    def run(*arguments: str) -> str:
-        return helm(*arguments, environment=plane.environment).stdout
-
-    said = run("install", *place[:1], str(CHART), *place[1:], "--create-namespace")
-    assert "make image" in said
-    assert "kubectl label namespace" in said
-    installed = ours(everything)
-    assert len(installed) == len(objects(rendered("--no-hooks", "--set=crds.enabled=false")))
-    run("upgrade", *place[:1], str(CHART), *place[1:], "--set", "controller.replicas=1")
-    assert installed - ours(everything) == {"poddisruptionbudget.policy/headwater-controller"}
-    # Nothing runs here that could carry a hook out.
-    run("uninstall", *place, "--no-hooks")
-    assert ours(everything) == set()
-    definitions = plane.kubectl("get", "crd", "-o", "name").stdout
-    assert "promptprefixes.headwater.dev" in definitions
-    assert "cachewarmers.headwater.dev" in definitions

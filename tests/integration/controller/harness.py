@@ -1,15 +1,13 @@
 """A plain client of the API server, and the real process of the controller.
 
 The client is not the product's own: what the controller wrote is read back by other code. The
-controller is the process that an operator's pod would run, the console script beside this Python.
+controller is the process that an operator's pod would run, but that its imports were done before.
 """
 
 import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ import kubernetes
 
 from headwater.cluster import CACHE_WARMER, NAMESPACE, POD, PROMPT_PREFIX, Kind
 from tests.cluster.control_plane import Cluster
+from tests.cluster.forks import Forked
 from tests.cluster.waiting import scaled, wait_until
 
 ROOT: Final = Path(__file__).parents[3]
@@ -67,6 +66,8 @@ class Api:
         path: str,
         body: object = None,
         content_type: str = "application/json",
+        *,
+        accept: str = "*/*",
         **query: str,
     ) -> str:
         """The text of the answer.
@@ -77,7 +78,7 @@ class Api:
         prepared = self._client.param_serialize(
             method,
             path + (f"?{urlencode(query)}" if query else ""),
-            header_params={"Accept": "*/*", "Content-Type": content_type},
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -188,7 +189,7 @@ class Controller:
         self.log = log
         self._kubeconfig = kubeconfig
         self._arguments = arguments
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -212,16 +213,13 @@ class Controller:
     def start(self) -> None:
         """Start it; it is at work within two seconds or so."""
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [
-                    Path(sys.executable).with_name("headwater"),
+            self._process = Forked(
+                (
                     *("controller", "--no-leader-election", "--scrape-interval", "0.2"),
                     *self._arguments,
-                ],
-                env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
-                stdin=subprocess.DEVNULL,
+                ),
+                {**os.environ, "KUBECONFIG": str(self._kubeconfig)},
                 stdout=output,
-                stderr=subprocess.STDOUT,
             )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:

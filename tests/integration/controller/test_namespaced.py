@@ -12,7 +12,7 @@ from charts.generate import objects, rendered
 from headwater.cluster import NAMESPACE, PROMPT_PREFIX
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.waiting import wait_until
-from tests.integration.controller.harness import Api, Controller, install_crds, reporting
+from tests.integration.controller.harness import Api, Controller, reporting
 from tests.integration.controller.servers import Metrics
 from tests.integration.controller.team import LABEL, MODEL, PATIENCE, Team, new_team
 from tests.integration.deployed import POLICIES, deploy
@@ -47,9 +47,8 @@ class Namespaced:
 
 
 @pytest.fixture
-def namespaced(own_control_plane: ControlPlane, tmp_path: Path) -> Iterator[Namespaced]:
-    plane, metrics = own_control_plane, Metrics()
-    install_crds(plane)
+def namespaced(lent_control_plane: ControlPlane, tmp_path: Path) -> Iterator[Namespaced]:
+    plane, metrics = lent_control_plane, Metrics()
     deploy(plane, "Namespace", *POLICIES)
     with contextlib.ExitStack() as stack:
         api = stack.enter_context(Api(plane))

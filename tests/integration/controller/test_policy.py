@@ -27,11 +27,12 @@ from tests.integration.controller.harness import (
     Api,
     ApiError,
     Controller,
-    install_crds,
     reporting,
 )
 from tests.integration.controller.team import PATIENCE, Team, new_team
 from tests.integration.deployed import ACCOUNTS, POLICIES, deploy
+from tests.integration.lending import Audit, Lender
+from tests.integration.webhook.harness import as_account
 
 TOLD = "headwater.dev/withdrawn.0123456789abcdef"
 
@@ -47,18 +48,18 @@ class Site:
         account: the same as the controller's account has it.
         admin: the administrator's API.
         controller: the API as the controller's account has it.
-        audit: the API server's audit log.
+        audit: what the API server was asked since then.
     """
 
     plane: ControlPlane
     account: Cluster
     admin: Api
     controller: Api
-    audit: Path
+    audit: Audit
 
     def answers(self, account: str = "headwater-controller") -> list[tuple[int, str]]:
         """What was said to an account and to what, by the audit log."""
-        events = [json.loads(line) for line in self.audit.read_text().splitlines()]
+        events = self.audit.events()
         return [
             (event["responseStatus"]["code"], f"{event['verb']} {event['requestURI']}")
             for event in events
@@ -67,25 +68,13 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    directory = tmp_path_factory.mktemp("site")
-    audit = directory / "audit.log"
-    with ControlPlane(audit_log=audit) as plane:
-        install_crds(plane)
+def site(tmp_path_factory: pytest.TempPathFactory, lender: Lender) -> Iterator[Site]:
+    with lender.lent() as lent:
+        plane, kubeconfig = lent.plane, tmp_path_factory.mktemp("site") / "kubeconfig"
         deploy(plane, *ACCOUNTS, *POLICIES)
-        account = _as_account(plane, directory / "kubeconfig", "headwater-controller")
+        account = as_account(plane, kubeconfig, "headwater-controller")
         with Api(plane) as admin, Api(account) as controller:
-            yield Site(plane, account, admin, controller, audit)
-
-
-def _as_account(plane: Cluster, kubeconfig: Path, account: str) -> Cluster:
-    """The cluster as a pod would see it, with a token of a service account."""
-    wanted = ("create", "token", account, "-n", "headwater")
-    token = plane.kubectl(*wanted).stdout.strip()
-    config = json.loads(plane.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token}
-    kubeconfig.write_text(json.dumps(config))
-    return Cluster(kubeconfig, plane.kubectl_binary)
+            yield Site(plane, account, admin, controller, lent.audit)
 
 
 @pytest.fixture
@@ -344,7 +333,7 @@ async def test_without_the_role_an_abort_is_tried_once(
     kubectl("create", "clusterrole", "mute", "--verb=create", "--resource=events.events.k8s.io")
     bound = ("--clusterrole=mute", "--serviceaccount=headwater:mute")
     kubectl("create", "clusterrolebinding", "mute", *bound)
-    mute = _as_account(site.plane, tmp_path / "kubeconfig", "mute")
+    mute = as_account(site.plane, tmp_path / "kubeconfig", "mute")
     may = ("auth", "can-i", "create", "events.events.k8s.io", "-A")
     wait_until(lambda: mute.kubectl(*may, check=False).returncode == 0, PATIENCE, "the role holds")
     team.publish()

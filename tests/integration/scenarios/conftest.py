@@ -1,28 +1,22 @@
 """A control plane of their own, with an audit log: each scenario has a controller of its own."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
-from tests.integration.controller.harness import Api, Controller, install_crds, reporting
+from tests.integration.controller.harness import Api, Controller, reporting
 from tests.integration.controller.team import new_team
-from tests.integration.lending import Audit
+from tests.integration.lending import Lender
 from tests.integration.scenarios.provider import Provider, running
 from tests.integration.scenarios.world import Site, World
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+@pytest.fixture(scope="package")
+def site(lender: Lender) -> Iterator[Site]:
     """The control plane of all scenarios."""
-    if os.environ.get("HEADWATER_CLUSTER"):
-        pytest.skip("reads an API server's audit log, so it needs a local one")
-    audit = tmp_path_factory.mktemp("scenarios") / "audit.log"
-    with ControlPlane(audit_log=audit) as plane, Api(plane) as api:
-        install_crds(plane)
-        yield Site(plane, api, Audit(audit))
+    with lender.lent() as lent, Api(lent.plane) as api:
+        yield Site(lent.plane, api, lent.audit)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from demo.received import contract_in
+from tests.cluster.forks import Forked
 from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.team import PATIENCE
 
@@ -25,12 +26,17 @@ def running(
     `interpreter` is another Python than the console script's own, with its options.
     """
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*interpreter, Path(sys.executable).with_name("headwater"), *arguments],
-            env={**os.environ, "NO_PROXY": "127.0.0.1"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+        environ = {**os.environ, "NO_PROXY": "127.0.0.1"}
+        process = (
+            subprocess.Popen(
+                [*interpreter, Path(sys.executable).with_name("headwater"), *arguments],
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            if interpreter
+            else Forked(arguments, environ, stdout=output)
         )
 
     def announced(word: str) -> str:

@@ -4,26 +4,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
-from tests.integration.controller.harness import Api, install_crds
+from tests.integration.controller.harness import Api
 from tests.integration.deployed import ACCOUNTS, deploy
+from tests.integration.lending import Lender
 from tests.integration.webhook.authority import Authority
 from tests.integration.webhook.harness import Replica, Site, as_account
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory, lender: Lender) -> Iterator[Site]:
     """The control plane, with the webhook's account."""
     directory = tmp_path_factory.mktemp("webhook")
     authority = Authority(directory / "authority")
-    with ControlPlane() as plane, Api(plane) as api:
-        install_crds(plane)
+    with lender.lent() as lent, Api(lent.plane) as api:
+        plane = lent.plane
         deploy(plane, *ACCOUNTS)
         account = as_account(plane, directory / "kubeconfig")
         yield Site(plane, api, account, authority, directory)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def replica(site: Site) -> Iterator[Replica]:
     """The replica that most tests ask."""
     with site.replica("--drain-seconds", "0") as replica:

@@ -9,8 +9,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -22,7 +20,10 @@ from typing import Any, Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from headwater.cluster import POD
+from headwater.cluster.kinds import MUTATING_CONFIGURATION, VALIDATING_CONFIGURATION
 from tests.cluster.control_plane import Cluster
+from tests.cluster.forks import Forked
 from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import Api
 from tests.integration.deployed import WEBHOOKS, deployed
@@ -30,6 +31,9 @@ from tests.integration.webhook.authority import Authority, Pair
 
 PATIENCE: Final = 30.0
 ACCOUNT: Final = "headwater-webhook"
+CONFIGURATIONS: Final = {
+    kind.kind: kind for kind in (MUTATING_CONFIGURATION, VALIDATING_CONFIGURATION)
+}
 
 
 class Replica:
@@ -40,17 +44,10 @@ class Replica:
         listen = ("--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0")
         files = ("--tls-cert-file", str(pair.certificate), "--tls-key-file", str(pair.key))
         with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [
-                    Path(sys.executable).with_name("headwater"),
-                    *("webhook", *listen, *files),
-                    *arguments,
-                ],
-                env={**os.environ, "KUBECONFIG": str(kubeconfig)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+            self._process = Forked(
+                ("webhook", *listen, *files, *arguments),
+                {**os.environ, "KUBECONFIG": str(kubeconfig)},
                 stderr=errors,
-                text=True,
             )
         assert self._process.stdout is not None
         lines = [self._process.stdout.readline() for _ in range(2)]
@@ -209,14 +206,15 @@ class Site:
                     "caBundle": self.authority.bundle,
                 }
                 webhook.update(changes)
-            self.cluster.kubectl(
-                *("apply", "--server-side", "--force-conflicts", "-f", "-"), input=json.dumps(body)
-            )
+            self.api.apply(CONFIGURATIONS[body["kind"]], body)
 
 
 def as_account(cluster: Cluster, kubeconfig: Path, account: str = ACCOUNT) -> Cluster:
     """The cluster as a pod of an account would see it."""
-    token = cluster.kubectl("create", "token", account, "-n", "headwater").stdout.strip()
+    path = f"/api/v1/namespaces/headwater/serviceaccounts/{account}/token"
+    wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    with Api(cluster) as api:
+        token = json.loads(api.request("POST", path, wanted))["status"]["token"]
     config = json.loads(cluster.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token}
     kubeconfig.write_text(json.dumps(config))
@@ -227,11 +225,7 @@ def until_asked(site: Site, namespace: str, body: Mapping[str, Any]) -> None:
     """Wait until the API server knows of the webhooks: it learns of them by a watch."""
 
     def asked() -> bool:
-        dry = site.cluster.kubectl(
-            *("create", "-n", namespace, "--dry-run=server", "-o", "json", "-f", "-"),
-            input=json.dumps({"apiVersion": "v1", "kind": "Pod", **body}),
-            check=False,
-        )
-        return "headwater.dev/" in dry.stdout
+        pod = {"apiVersion": "v1", "kind": "Pod", **body}
+        return "headwater.dev/" in site.api.request("POST", POD.path(namespace), pod, dryRun="All")
 
     wait_until(asked, PATIENCE, "the webhooks are asked")

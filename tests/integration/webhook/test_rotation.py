@@ -28,7 +28,6 @@ from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller.harness import (
     Api,
     Controller,
-    install_crds,
     reporting,
 )
 from tests.integration.controller.team import new_team
@@ -87,10 +86,9 @@ def lifetimes() -> tuple[float, float]:
 
 @pytest.fixture
 def installed(
-    own_control_plane: ControlPlane, tmp_path: Path, lifetimes: tuple[float, float]
+    lent_control_plane: ControlPlane, tmp_path: Path, lifetimes: tuple[float, float]
 ) -> Iterator[Installed]:
-    plane = own_control_plane
-    install_crds(plane)
+    plane = lent_control_plane
     deploy(plane, *ACCOUNTS, *POLICIES, *WEBHOOKS, "Service")
     account = as_account(plane, tmp_path / "kubeconfig", "headwater-controller")
     lease = ("--leader-election", "--lease-namespace=headwater")
