@@ -4,6 +4,8 @@ Where there is no node its pods would never run, and its webhooks would hold eve
 takes the kinds that it is about, and runs the processes itself.
 """
 
+import copy
+import functools
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +25,13 @@ WEBHOOKS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfigurati
 
 
 def deployed(*kinds: str) -> list[dict[str, Any]]:
-    """The objects of these kinds."""
-    documents = YAML(typ="safe").load_all(MANIFEST.read_text("utf-8"))
-    return [document for document in documents if document["kind"] in kinds]
+    """The objects of these kinds, which are the caller's own."""
+    return [copy.deepcopy(document) for document in _documents() if document["kind"] in kinds]
+
+
+@functools.cache
+def _documents() -> list[dict[str, Any]]:
+    return list(YAML(typ="safe").load_all(MANIFEST.read_text("utf-8")))
 
 
 def deploy(cluster: Cluster, *kinds: str) -> None:

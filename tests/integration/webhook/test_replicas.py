@@ -15,7 +15,7 @@ from tests.integration.controller.harness import ApiError
 from tests.integration.controller.team import new_team
 from tests.integration.webhook.harness import Balancer, Replica, Site, until_asked
 
-PODS = 300
+PODS = 120
 IN_PARALLEL = 20
 SPEC = {"containers": [{"name": "app", "image": "app:1"}]}
 

@@ -179,7 +179,7 @@ def test_without_the_api_server_nothing_is_decided(
 def test_a_certificate_that_runs_out_is_served_on_and_said(site: Site, tmp_path: Path) -> None:
     """In the log, in the probe and in a metric, until the files hold the next one."""
     files = Pair(tmp_path / "tls.crt", tmp_path / "tls.key")
-    files.become(site.authority.issue("short", lasts=timedelta(seconds=8)))
+    files.become(site.authority.issue("short", lasts=timedelta(seconds=scaled(4))))
     with site.replica("--drain-seconds", "0", pair=files) as replica:
         client = Client(site.authority, replica.port)
         assert client.post("/inject", review())[0] == 200
