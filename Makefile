@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 STAMP := .venv/.installed
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST := $(PY) -m $(if $(RUNS),tests.repeat $(RUNS),pytest) -q
 # Containers set it to stay small. Here hundreds of processes would compile all that they import,
 # and each pytest worker would rewrite every test's assertions again.

@@ -34,7 +34,7 @@ pytest_plugins = ["tests.cluster.run"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples are timed by nobody here: the machines that run them are shared, and noisy.
-settings.register_profile("shared", deadline=None)
+settings.register_profile("shared", deadline=None, max_examples=50)
 settings.load_profile("shared")
 
 _WORKER_INPUT = "headwater_control_plane"
