@@ -33,6 +33,8 @@ from tests.cluster.waiting import scaled, wait_until
 
 ADMIN: Final = "headwater-test-admin"
 START_SECONDS: Final = 60
+KUBECTL_SECONDS: Final = 400
+"""For one answer of kubectl, which itself may be told to wait for minutes."""
 PORT_ATTEMPTS: Final = 5
 _ETCD: Final = "unix://etcd.sock:0"
 _CONTROLLERS: Final = (
@@ -116,7 +118,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=scaled(60),
+            timeout=scaled(KUBECTL_SECONDS),
         )
         if check and done.returncode != 0:
             raise AssertionError(f"kubectl {' '.join(arguments)}\n{done.stderr.strip()}")

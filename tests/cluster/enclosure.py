@@ -20,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # Removing a cgroup fails as long as the kernel is not done with its last process.
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 60
 
 
 def main(link: str, outer: str, inner: str) -> int:

@@ -6,7 +6,7 @@
 
 It is the control plane with a scheduler, kubelet, kube-proxy and CoreDNS, on containerd and runc,
 all of it in namespaces of its own (see `enclosure`): this machine sees one network link, by which
-the API server and the pods' addresses are reached. Two cannot run at the same time.
+the API server is reached. Nodes that run at the same time have different numbers.
 """
 
 import hashlib
@@ -26,24 +26,25 @@ from tests.cluster.go_build import architecture
 from tests.cluster.waiting import scaled, wait_until
 
 NODE: Final = "node"
-LINK: Final = "headwater0"
-# RFC 2544 keeps 198.18.0.0/15 for laboratories, so that no office uses it.
-OUTER: Final = "198.18.99.254"
-INNER: Final = "198.18.99.1"
 PODS: Final = "10.244.0.0/24"
 DNS: Final = "10.96.0.10"
 PAUSE: Final = "localhost/pause:1"
 READY_SECONDS: Final = 90
+RESTART_SECONDS: Final = 5
+"""How long a kubelet waits at most before it starts a container again that has ended. Its default
+is 300 s: 10 s, 20 s, 40 s, …, of which a test learns nothing."""
 
 
 class NodeCluster(ControlPlane):
     """A control plane with a node (some 15 s); leaving the `with` ends it without a trace.
 
+    Args:
+        number: tells nodes apart that run on this machine at the same time, 0 to 255.
+
     Raises:
         ControlPlaneError: on entering, what is missing, or which process did not start.
     """
 
-    _address = INNER
     _groups: ClassVar[Mapping[str, str]] = {
         ADMIN: "system:masters",
         f"system:node:{NODE}": "system:nodes",
@@ -52,10 +53,16 @@ class NodeCluster(ControlPlane):
     }
     _controllers = ("*",)
 
+    def __init__(self, number: int = 0) -> None:
+        super().__init__()
+        self._link = f"headwater{number}"
+        # RFC 2544 keeps 198.18.0.0/15 for laboratories, so that no office uses it.
+        self._outer, self._address = f"198.18.{number}.254", f"198.18.{number}.1"
+
     @property
     def environment(self) -> dict[str, str]:
         """As any cluster's, and past the shell's proxy, which does not know the node."""
-        return {**super().environment, "NO_PROXY": INNER, "no_proxy": INNER}
+        return {**super().environment, "NO_PROXY": self._address, "no_proxy": self._address}
 
     @property
     def containerd(self) -> str:
@@ -77,10 +84,7 @@ class NodeCluster(ControlPlane):
         self.ctr("image", "import", str(archive))
 
     def kill_container(self, namespace: str, pod: str, container: str) -> None:
-        """End a container's first process with SIGKILL; returns when the next one is Ready.
-
-        A kubelet waits longer from one time to the next: 10 s, 20 s, 40 s.
-        """
+        """End a container's first process with SIGKILL; returns when the next one is Ready."""
 
         def ready() -> str:
             states = self.get("pod", pod, "-n", namespace)["status"]["containerStatuses"]
@@ -104,9 +108,9 @@ class NodeCluster(ControlPlane):
     def __enter__(self) -> "NodeCluster":  # noqa: PYI034 - typing.Self of a subclass's own
         if lacking := machine.missing():
             raise ControlPlaneError(lacking)
-        if Path("/sys/class/net", LINK).exists():
+        if Path("/sys/class/net", self._link).exists():
             raise ControlPlaneError(
-                f"another node runs on this machine already: it has the link {LINK}"
+                f"another node runs on this machine already: it has the link {self._link}"
             )
         self._node_binaries = assets.require("node-binaries")
         self._dns_binary = assets.require("coredns") / "coredns"
@@ -116,12 +120,13 @@ class NodeCluster(ControlPlane):
     def __exit__(self, *ended: object) -> None:
         super().__exit__(*ended)
         # The kernel takes the link away with the network, a moment after that is left.
-        link = Path("/sys/class/net", LINK)
-        wait_until(lambda: not link.exists(), 10, f"the link {LINK} is gone")
+        link = Path("/sys/class/net", self._link)
+        wait_until(lambda: not link.exists(), 60, f"the link {self._link} is gone")
 
     def _supervisor_command(self) -> list[str]:
         enclosure = Path(__file__).with_name("enclosure.py")
-        return [sys.executable, "-I", "-S", str(enclosure), LINK, f"{OUTER}/24", f"{INNER}/24"]
+        addresses = (f"{self._outer}/24", f"{self._address}/24")
+        return [sys.executable, "-I", "-S", str(enclosure), self._link, *addresses]
 
     def _binary(self, process: str) -> Path:
         if process == "containerd":
@@ -136,7 +141,7 @@ class NodeCluster(ControlPlane):
         return [
             *super()._api_server_arguments(port),
             "--bind-address=0.0.0.0",
-            f"--advertise-address={INNER}",
+            f"--advertise-address={self._address}",
             "--endpoint-reconciler-type=lease",
             "--kubelet-preferred-address-types=InternalIP",
             "--kubelet-client-certificate=kubelet-client.crt",
@@ -200,7 +205,7 @@ class NodeCluster(ControlPlane):
                 ).returncode
                 == 0
             ),
-            30,
+            120,
             f"containerd answers; its last lines:\n{self._tail('containerd')}",
         )
         _write_image(directory / "pause.tar", PAUSE, self._node_binaries / "pause")
@@ -214,7 +219,7 @@ class NodeCluster(ControlPlane):
             "--config=kubelet.json",
             f"--kubeconfig={_file_of(f'system:node:{NODE}')}",
             f"--hostname-override={NODE}",
-            f"--node-ip={INNER}",
+            f"--node-ip={self._address}",
             f"--cert-dir={self.directory / 'kubelet-certificates'}",
         )
 
@@ -227,7 +232,7 @@ class NodeCluster(ControlPlane):
         )
         self._run("coredns", "-conf", "Corefile")
         ports = [{"name": kind, "protocol": kind.upper(), "port": 53} for kind in ("udp", "tcp")]
-        self.kubectl("apply", "-f", "-", input=json.dumps(_dns_service(ports)))
+        self.kubectl("apply", "-f", "-", input=json.dumps(_dns_service(self._address, ports)))
 
     def _ready(self) -> bool:
         for process in ("containerd", "kubelet", "kube-proxy", "kube-scheduler", "coredns"):
@@ -306,6 +311,7 @@ def _kubelet(directory: Path) -> dict[str, Any]:
         "clusterDNS": [DNS],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": f"unix://{directory}/containerd.sock",
+        "crashLoopBackOff": {"maxContainerRestartPeriod": f"{RESTART_SECONDS}s"},
         "evictionHard": {
             "imagefs.available": never,
             "memory.available": never,
@@ -314,6 +320,7 @@ def _kubelet(directory: Path) -> dict[str, Any]:
         },
         "failCgroupV1": False,
         "failSwapOn": False,
+        "featureGates": {"KubeletCrashLoopBackOffMax": True},
         "imageGCHighThresholdPercent": 100,
         "oomScoreAdj": 0,
         "resolvConf": str(directory / "resolv.conf"),
@@ -342,7 +349,7 @@ def _kube_proxy() -> dict[str, Any]:
     }
 
 
-def _dns_service(ports: list[dict[str, Any]]) -> dict[str, Any]:
+def _dns_service(address: str, ports: list[dict[str, Any]]) -> dict[str, Any]:
     metadata = {"name": "kube-dns", "namespace": "kube-system"}
     return {
         "apiVersion": "v1",
@@ -359,7 +366,7 @@ def _dns_service(ports: list[dict[str, Any]]) -> dict[str, Any]:
                 "kind": "EndpointSlice",
                 "metadata": {**metadata, "labels": {"kubernetes.io/service-name": "kube-dns"}},
                 "addressType": "IPv4",
-                "endpoints": [{"addresses": [INNER]}],
+                "endpoints": [{"addresses": [address]}],
                 "ports": ports,
             },
         ],
