@@ -20,6 +20,7 @@ import pytest
 from bench.processes import headwater, resident_mb
 from bench.sidecar import address
 from headwater.contract.bundle import Bundle
+from tests.cluster.waiting import eventually
 from tests.unit.sidecar import bundles
 
 MINUTES: Final = float(os.environ.get("HEADWATER_SOAK_MINUTES", "0.5"))
@@ -137,6 +138,11 @@ async def test_under_load_and_swaps_nothing_is_lost_and_memory_stays(tmp_path: P
                     asyncio.create_task(traffic.converse(client, number))
                     for number in range(CONVERSATIONS)
                 ]
+                # A conversation keeps the revision that it began on: all would be on the candidate,
+                # had the first swap promoted it before the sidecar could answer.
+                await eventually(
+                    lambda: set(traffic.versions) == {"v1", "v2"}, 300, "both revisions are in use"
+                )
                 began = time.monotonic()
                 resident = []
                 swaps = itertools.cycle((turned(canary), canary))
