@@ -3,9 +3,11 @@
 The base is Debian's Python, made by mmdebstrap from Debian's packages alone, with `BASE` another
 one that buildah knows. It needs root, as the node does.
 
-    python -m tests.cluster.images DIRECTORY     writes an archive of each there, and prints where
+    python -m tests.cluster.images [DIRECTORY]     writes an archive of each there (build/images),
+                                                   and prints where; progress: standard error
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -13,11 +15,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
 DEBIAN: Final = "bookworm"
+ARCHIVES: Final = ROOT / "build" / "images"
+_INPUTS: Final = (
+    *(".containerignore", "Containerfile", "LICENSE", "README.md", "operator", "pyproject.toml"),
+    *("requirements", "scripts", "tests/e2e/node/application"),
+)
 TAG: Final = "node"
 OPERATOR: Final = f"localhost/headwater:{TAG}"
 SIDECAR: Final = f"localhost/headwater-sidecar:{TAG}"
@@ -52,6 +61,64 @@ def build() -> tuple[str, ...]:
     product(TAG)
     _application()
     return OPERATOR, SIDECAR, APPLICATION
+
+
+def archives(directory: Path = ARCHIVES) -> list[Path]:
+    """Build what is not there or has changed, and write an archive of each; where these are.
+
+    `NodeCluster.load`, `ctr` and `kind` can read them. Where nothing has changed this takes a
+    second, and half a minute if the builder had to find that out.
+
+    Raises:
+        ImageError: with the last lines of what failed.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    found = {
+        image: directory / f"{image.removeprefix('localhost/').partition(':')[0]}.tar"
+        for image in (OPERATOR, SIDECAR, APPLICATION)
+    }
+    written = directory / "written.json"
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another node of this checkout may want them, too
+        inputs = _inputs()
+        if _written(written, found) == inputs:
+            return list(found.values())
+        written.unlink(missing_ok=True)
+        for image in build():
+            found[image].unlink(missing_ok=True)  # who reads it now, reads on
+            _run("buildah", "push", "--quiet", image, f"docker-archive:{found[image]}:{image}")
+        digests = {image: digest(image) for image in found}
+        written.write_text(json.dumps({"inputs": inputs, "digests": digests}))
+    return list(found.values())
+
+
+def _written(written: Path, found: Mapping[str, Path]) -> str | None:
+    """Of which inputs the archives and the builder's images are; None where one is missing."""
+    if not written.exists() or not all(archive.exists() for archive in found.values()):
+        return None
+    known = json.loads(written.read_text())
+    try:
+        digests = {image: digest(image) for image in found}
+    except ImageError:  # somebody has removed it
+        return None
+    inputs: str = known["inputs"]
+    return inputs if digests == known["digests"] else None
+
+
+def _inputs() -> str:
+    """A hash of all that the images are made of: see .containerignore, and scripts/image.sh."""
+    seen = hashlib.sha256()
+    for place in _INPUTS:
+        top = ROOT / place
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and "__pycache__" not in path.parts:
+                seen.update(f"{path.relative_to(ROOT)}\0{path.stat().st_size}\0".encode())
+                seen.update(path.read_bytes())
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, check=False
+    ).stdout
+    seen.update(revision + os.environ.get("BASE", BASE).encode())
+    return seen.hexdigest()
 
 
 def product(tag: str, *arguments: str) -> None:
@@ -110,14 +177,6 @@ def files(image: str) -> dict[str, int]:
         _run("buildah", "rm", container)
 
 
-def save(image: str, directory: Path) -> Path:
-    """Write an archive that `NodeCluster.load`, `ctr` and `kind` can read."""
-    archive = directory / f"{image.removeprefix('localhost/').partition(':')[0]}.tar"
-    archive.unlink(missing_ok=True)
-    _run("buildah", "push", "--quiet", image, f"docker-archive:{archive}:{image}")
-    return archive
-
-
 def _application() -> None:
     """A team's image, which knows nothing of the product: the provider's SDK and a script."""
     source = ROOT / "tests" / "e2e" / "node" / "application"
@@ -147,11 +206,20 @@ def _run(*command: str, **environ: str) -> str:
     return done.stdout.strip()
 
 
+def _say(line: str) -> None:
+    print(f"images: {line}", file=sys.stderr, flush=True)
+
+
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    place.mkdir(parents=True, exist_ok=True)
+    place = Path(sys.argv[1]) if len(sys.argv) > 1 else ARCHIVES
+    if lacking := missing():
+        _say(lacking)
+        # Asked for by no name they are for stories that are skipped without them.
+        sys.exit(len(sys.argv) > 1)
+    began = time.monotonic()
+    _say(f"those for a node without a registry are brought up to date in {place} …")
     try:
-        for built in build():
-            print(save(built, place))
+        print(*archives(place), sep="\n")
     except ImageError as problem:
         sys.exit(str(problem))
+    _say(f"{time.monotonic() - began:.0f} s")

@@ -1,7 +1,6 @@
 """A node with the images on it, and what the stories install there."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from tests.cluster import images, machine
 from tests.cluster.control_plane import Cluster, open_cluster
 from tests.cluster.real_node import NodeCluster
-from tests.e2e.node.world import Images, Stopwatch, apply
+from tests.e2e.node.world import PATIENT, Images, Stopwatch, apply
 
 IMAGES: Final = Images(images.OPERATOR, images.SIDECAR, images.APPLICATION)
 PROVIDER: Final = "provider"
@@ -27,25 +26,20 @@ def missing() -> str | None:
 
 
 @contextmanager
-def open_node(stopwatch: Stopwatch) -> Iterator[Cluster]:
+def open_node(stopwatch: Stopwatch, number: int = 0) -> Iterator[Cluster]:
     """A cluster whose nodes have the images: the kubeconfig's own, or one of this machine's."""
     if os.environ.get("HEADWATER_CLUSTER"):
         with open_cluster(os.environ) as cluster:
             yield cluster
         return
     with stopwatch.step("images are built"):
-        built = images.build()
+        archives = images.archives()
     with stopwatch.step("a node is ready"):
-        node = NodeCluster().__enter__()
+        node = NodeCluster(number).__enter__()
     try:
-        with (
-            stopwatch.step("the node has the images"),
-            tempfile.TemporaryDirectory(prefix="headwater-images-") as directory,
-        ):
-            for image in built:
-                archive = images.save(image, Path(directory))
+        with stopwatch.step("the node has the images"):
+            for archive in archives:
                 node.load(archive)
-                archive.unlink()
         yield node
     finally:
         with stopwatch.step("the node is gone"):
@@ -120,4 +114,4 @@ def gateway(cluster: Cluster, image: str) -> None:
             },
         },
     )
-    cluster.kubectl("rollout", "status", "deployment/gateway", "-n", PROVIDER, "--timeout=55s")
+    cluster.kubectl("rollout", "status", "deployment/gateway", "-n", PROVIDER, PATIENT)

@@ -17,10 +17,11 @@ BUILDS: Final = ("/pip/", "/setuptools/", "/wheel/", "/gcc", "/cc1", "/.cache/")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _built() -> None:
+def _built(beside_others: None) -> None:
+    del beside_others
     if lacking := images.missing():
         pytest.skip(lacking)
-    images.build()
+    images.archives()
 
 
 @pytest.mark.parametrize("image", MEGABYTES)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -12,23 +13,38 @@ from headwater.controller.objects import Key
 from tests.cluster.control_plane import Cluster
 from tests.cluster.waiting import wait_until
 from tests.e2e.node.installation import IMAGES
-from tests.e2e.node.world import PATIENCE, RELEASE, SYSTEM, Helm, Stopwatch
+from tests.e2e.node.world import (
+    PATIENCE,
+    RELEASE,
+    SHOP,
+    SYSTEM,
+    Helm,
+    Stopwatch,
+    delete_namespaces,
+)
 
 pytestmark = pytest.mark.e2e
 
-SHOP: Final = "shop"
 WEBHOOK: Final = Key(SYSTEM, "headwater-webhook")
 TLS: Final = ("secret", "headwater-webhook-tls", "-n", SYSTEM)
 STATES: Final = ("state", "lastState")
 EXPIRED: Final = "certificate has expired"
-IMPATIENT: Final = ("--timeout", "20s")
+IMPATIENT: Final = "--timeout=20s"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _removed(node: Cluster, helm: Helm) -> Iterator[None]:
+    """The node is the next file's."""
+    yield
+    helm("uninstall", RELEASE, "--wait", "--ignore-not-found")
+    delete_namespaces(node, SHOP, SYSTEM)
 
 
 def test_the_definitions_are_missing(node: Cluster, helm: Helm, stopwatch: Stopwatch) -> None:
     """The controller does not become ready, and its pods' state says what to apply."""
     without = {**IMAGES.values, "crds": {"enabled": False}}
     with stopwatch.step("helm install without the definitions"):
-        assert helm.install(without, *IMPATIENT, check=False).returncode != 0
+        assert helm.install(without, IMPATIENT, check=False).returncode != 0
     said = wait_until(lambda: ended(node, "controller"), PATIENCE, "a controller has ended", 1)
     assert "the custom resources are not installed: apply crds/ first" in said
     with stopwatch.step("helm uninstall of that"):
@@ -40,7 +56,7 @@ def test_the_image_is_not_there(node: Cluster, helm: Helm, stopwatch: Stopwatch)
     image = IMAGES.values["image"]
     wrong = {**IMAGES.values, "image": {**image, "tag": "misspelt"}}
     with stopwatch.step("helm install with a wrong image"):
-        assert helm.install(wrong, *IMPATIENT, check=False).returncode != 0
+        assert helm.install(wrong, IMPATIENT, check=False).returncode != 0
     for role in ("controller", "webhook"):
         state = waiting(node, role)
         assert state["reason"] in {"ErrImagePull", "ImagePullBackOff"}

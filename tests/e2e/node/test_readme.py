@@ -15,7 +15,7 @@ import pytest
 from tests.cluster.control_plane import Cluster
 from tests.cluster.waiting import scaled, wait_until
 from tests.e2e.node.installation import IMAGES, own
-from tests.e2e.node.world import PATIENCE, Helm, Stopwatch
+from tests.e2e.node.world import DEFINITIONS, PATIENCE, PATIENT, Helm, Stopwatch
 
 pytestmark = pytest.mark.e2e
 
@@ -118,7 +118,14 @@ def test_as_it_is_written(way: str, node: Cluster, shell: Shell, stopwatch: Stop
         (sidecar,) = node.get("pod", "assistant", "-n", "support")["spec"]["initContainers"]
         assert sidecar["name"] == "headwater-sidecar"
         node.kubectl(
-            *("wait", "pod/assistant", "-n", "support", "--for=condition=Ready", "--timeout=90s")
+            *(
+                "wait",
+                "pod/assistant",
+                "-n",
+                "support",
+                "--for=condition=Ready",
+                PATIENT,
+            )
         )
         node.kubectl("delete", "pod", "assistant", "-n", "support", "--now")
     with stopwatch.step(f"{way}: removed"):
@@ -134,8 +141,7 @@ def test_the_stories_run_on_the_kubeconfig_s_cluster(
 ) -> None:
     """One that somebody else started, where nothing is of ours but the images."""
     # Whoever applied them without Helm is their owner.
-    definitions = ("promptprefixes.headwater.dev", "cachewarmers.headwater.dev")
-    node.kubectl("delete", "crd", *definitions, "--ignore-not-found")
+    node.kubectl("delete", "crd", *DEFINITIONS, "--ignore-not-found")
     stories = "tests/e2e/node/test_story.py -k 'install or unmodified'"
     with stopwatch.step("from helm install to helm uninstall, with HEADWATER_CLUSTER=current"):
         said = shell.run(

@@ -25,15 +25,27 @@ PREVIOUS: Final = Path(__file__).parent / "previous" / "headwater-0.1.0.tgz"
 RELEASE: Final = "headwater"
 SYSTEM: Final = "headwater-system"
 OWNER: Final = "ai-platform"
+SHOP: Final = "shop"
 PREFIX: Final = "house"
-PATIENCE: Final = 90.0
-"""Seconds until something must have happened on a small machine: a kubelet's sync is in it."""
+DEFINITIONS: Final = ("promptprefixes.headwater.dev", "cachewarmers.headwater.dev")
+PATIENCE: Final = 180.0
+"""Seconds until something must have happened on a small machine that has more to do: a kubelet's
+sync is in it."""
+PATIENT: Final = f"--timeout={2 * PATIENCE:.0f}s"
+"""The same for Helm and kubectl."""
 
 HALF: Final[dict[str, Any]] = {
     "steps": [{"setWeight": 50}, {"pause": {"duration": "1h"}}],
     "approval": "Automatic",
 }
 """A canary that stays where many notice it."""
+CANARY: Final[dict[str, Any]] = {
+    "steps": [{"setWeight": 50}],
+    "analysis": {"minHitRate": 0.8, "minRequests": 20},
+    "approval": "Required",
+    "progressDeadline": "10m",
+}
+"""It needs an approval, and shows its hits before."""
 SURE: Final = 20
 """So many conversations in a row do not miss a share of one half."""
 
@@ -104,7 +116,7 @@ class Helm:
             capture_output=True,
             text=True,
             check=False,
-            timeout=scaled(180),
+            timeout=scaled(4 * PATIENCE),
         )
         if check and done.returncode != 0:
             raise AssertionError(f"helm {' '.join(arguments)}\n{done.stdout}{done.stderr}")
@@ -122,7 +134,7 @@ class Helm:
         file.write_text(json.dumps(values))
         return self(
             *("upgrade", "--install", RELEASE, str(chart), "--create-namespace"),
-            *("--wait", "--timeout", "120s", "--values", str(file), *more),
+            *("--wait", PATIENT, "--values", str(file), *more),
             check=check,
         )
 
@@ -281,10 +293,95 @@ class Prefix:
         return status
 
 
+class Warmer:
+    """Keeps the prefix's lanes warm, and runs each minute.
+
+    Attributes:
+        keys: of which it has one lane each, by the names of their credentials.
+        first: the lane that was warmed first, as it was then.
+    """
+
+    def __init__(self, cluster: Cluster, keys: Mapping[str, str]) -> None:
+        self.cluster, self.keys = cluster, keys
+        self.first: dict[str, Any] = {}
+
+    def apply(self, **spec: Any) -> None:
+        """Apply it with its Secret; the keywords are further fields of the spec."""
+        about = {"name": "warm", "namespace": OWNER}
+        references = [
+            {"name": name, "secretRef": {"name": "anthropic", "key": name}} for name in self.keys
+        ]
+        apply(
+            self.cluster,
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {**about, "name": "anthropic"},
+                "stringData": self.keys,
+            },
+            {
+                "apiVersion": "headwater.dev/v1alpha1",
+                "kind": "CacheWarmer",
+                "metadata": about,
+                "spec": {
+                    "prefixRef": {"name": PREFIX},
+                    "credentials": references,
+                    "schedule": "* * * * *",
+                    "warm": "Stable",
+                    **spec,
+                },
+            },
+        )
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """As the controller wrote it last."""
+        found = self.cluster.get("cachewarmer", "warm", "-n", OWNER)
+        status: dict[str, Any] = found.get("status", {})
+        return status
+
+    def await_lane(self, credential: str, after: str = "", **expected: Any) -> dict[str, Any]:
+        """Wait until a lane is so, over some minutes of the schedule; the lane.
+
+        Args:
+            credential: whose lane.
+            after: when the lane was warm once, of which a later time is awaited.
+            expected: fields of the lane.
+        """
+
+        def is_so() -> dict[str, Any]:
+            lanes: list[dict[str, Any]] = self.status.get("lanes", [])
+            found = [each for each in lanes if each["credential"] == credential]
+            assert [lane | expected for lane in found] == found != [], lanes
+            assert not after or found[0]["lastWarmAt"] > after, lanes
+            return found[0]
+
+        what = f"the lane of {credential} is {expected}"
+        return wait_until(is_so, 4 * PATIENCE, what, 1)
+
+
+def pods_of(cluster: Cluster, role: str) -> list[str]:
+    """The names of a role's pods that are not on their way out."""
+    label = f"app.kubernetes.io/component={role}"
+    pods = [pod["metadata"] for pod in cluster.get("pods", "-n", SYSTEM, "-l", label)["items"]]
+    return [pod["name"] for pod in pods if "deletionTimestamp" not in pod]
+
+
 def apply(cluster: Cluster, *manifests: Mapping[str, Any]) -> None:
     """`kubectl apply` of these."""
     listed = {"apiVersion": "v1", "kind": "List", "items": manifests}
     cluster.kubectl("apply", "-f", "-", input=json.dumps(listed))
+
+
+def delete_namespaces(cluster: Cluster, *names: str) -> None:
+    """Return when nothing is left of them."""
+    cluster.kubectl("delete", "namespace", *names, "--wait=false", "--ignore-not-found")
+    wait_until(
+        lambda: not {*names} & {each["metadata"]["name"] for each in cluster.get("ns")["items"]},
+        PATIENCE,
+        f"{', '.join(names)} are gone",
+        1,
+    )
 
 
 def consumer_namespace(cluster: Cluster, name: str, prefix: str = PREFIX) -> None:
