@@ -40,7 +40,7 @@ proofs: install $(TESTED) ## Run the tests that take long: crashes, failover, ce
 	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m slow $(or $(T),tests/integration)
 
 e2e: install $(STORIES) ## Run the whole stories, on a real node where one can run
-	@$(PYTEST) --timeout 3600 -m e2e $(or $(T),tests/e2e)
+	@$(PYTEST) -n 2 --dist loadgroup --timeout 3600 -m e2e $(or $(T),tests/e2e)
 
 FUZZ := .venv-fuzz/bin/python
 fuzz: install ## Search for bytes that crash the sidecar or bring it off the contract (MINUTES=2)

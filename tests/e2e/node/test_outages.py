@@ -34,7 +34,7 @@ from tests.e2e.node.world import (
     pods_of,
 )
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.e2e
 
 PAUSE_AT_MOST: Final = 15
 """Seconds between two questions of an application that is never held up, however busy its machine
