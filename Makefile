@@ -13,10 +13,10 @@ ASSETS := control-plane helm prometheus node-binaries coredns
 NODE := helm node-binaries coredns
 # By the path: the unit tests need nothing, and of the stories only those in tests/e2e/node a node.
 TESTED := $(if $(filter-out tests/unit%,$(or $(T),tests)),control-plane helm prometheus)
-STORIES := control-plane $(if $(filter-out tests/e2e/test_%,$(or $(T),tests/e2e)),$(NODE))
+STORIES := control-plane $(if $(filter-out tests/e2e/test_%,$(or $(T),tests/e2e)),$(NODE) node-images)
 
 .DEFAULT_GOAL := help
-.PHONY: help install assets $(ASSETS) demo test proofs e2e fuzz lint format generate verify bench \
+.PHONY: help install assets $(ASSETS) node-images demo test proofs e2e fuzz lint format generate verify bench \
     bench-peers image node lock clean
 
 ##@ Try it
@@ -32,6 +32,9 @@ $(STAMP): scripts/venv.sh pyproject.toml requirements/dev.txt requirements/uv.tx
 assets: $(ASSETS) ## Find or build all that the targets need beside Python, each once
 $(ASSETS): install
 	@$(PY) -m tests.cluster.assets $@
+
+node-images: $(NODE)
+	@$(PY) -m tests.cluster.images
 
 test: install $(TESTED) ## Run the tests, on a real kube-apiserver (T=tests/unit for a part, RUNS=10 to repeat them)
 	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not e2e and not slow" $(or $(T),tests)
