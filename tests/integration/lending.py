@@ -157,13 +157,17 @@ class Lent:
                     api.delete(kind, None, name)
             missing = self._of_the_cluster[CRD] - _names(api, CRD)
             # A policy that is gone is obeyed for a moment more.
-            wait_until(lambda: _remove(api) or True, 30, "what a test has left may be removed")
+            wait_until(lambda: _removed(api), 30, "what a test has left may be removed")
         if missing:
             install_crds(self.plane)
 
 
-def _remove(api: Api) -> None:
-    """Remove our objects, now and not with their namespaces: a controller would look at them."""
+def _removed(api: Api) -> bool:
+    """Remove our objects, now and not with their namespaces: a controller would look at them.
+
+    Raises:
+        ApiError: not all of it could be removed yet.
+    """
     for kind in (PROMPT_PREFIX, CACHE_WARMER, CONFIG_MAP):
         found = _all(api, kind)
         for one in found:
@@ -179,6 +183,7 @@ def _remove(api: Api) -> None:
         _empty(api, _OURS)
     for name in sorted(namespaces - _KUBERNETES - {_OURS}):
         api.delete(NAMESPACE, None, name)
+    return True
 
 
 def _empty(api: Api, namespace: str) -> None:
