@@ -130,6 +130,9 @@ class PrefixReconciler:
             look_again(plan, decision.state, now),
             await self.nudger.tell(key, decision.state.withdrawn, now),
         ]
+        if bool(self.evidence.outage) != bool(observed.outage):
+            # It began or ended meanwhile, and was told to the candidates of that moment alone.
+            waits.append(timedelta(0))
         await self._tell_commit(report, plan, decision.events)
         for entry in decision.events:
             await self._tell(

@@ -140,8 +140,15 @@ class Process:
         if kind in WATCHED and ours:
             self._watcher.take(kind, body, gone=gone)
 
-    async def scrape(self) -> None:
-        await self._evidence.gather(lambda work, within: None)
+    async def scrape(
+        self, look: Callable[[Work, timedelta], None] = lambda work, within: None
+    ) -> None:
+        await self._evidence.gather(look)
+
+    @property
+    def outage(self) -> str:
+        """Why evidence cannot be read; empty where it can."""
+        return self._evidence.outage
 
     async def work(self, key: Key = HOUSE) -> timedelta | None:
         """Reconcile a prefix once, as the queue has it done; when it wants to be called again.
