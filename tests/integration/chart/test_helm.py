@@ -5,7 +5,7 @@ import pytest
 from charts.generate import CHART, helm, objects, rendered
 from tests.cluster.control_plane import ControlPlane
 
-pytestmark = pytest.mark.xdist_group("policy")
+pytestmark = pytest.mark.xdist_group("chart")  # what is rendered is kept
 
 
 def test_what_helm_installs_it_removes(bare_control_plane: ControlPlane) -> None:

@@ -19,7 +19,7 @@ from tests.integration.controller.team import manifest
 from tests.integration.lending import Lender, Lent
 from tests.integration.webhook.harness import as_account
 
-pytestmark = pytest.mark.xdist_group("policy")
+pytestmark = pytest.mark.xdist_group("chart")  # what is rendered is kept
 
 NAME = "headwater-webhook"
 KINDS = YAML(typ="safe").load(Path(__file__).with_name("kinds.yaml").read_text())

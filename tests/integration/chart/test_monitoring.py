@@ -28,6 +28,8 @@ from tests.unit.controller.bodies import prompt_prefix
 from tests.unit.controller.test_metrics import metrics_of
 from tests.unit.sidecar import bundles
 
+pytestmark = pytest.mark.xdist_group("chart")  # what is rendered is kept
+
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text("utf-8")
 OF_THE_TARGET = {"pod"}
 """Labels that a Prometheus adds to what it scrapes."""

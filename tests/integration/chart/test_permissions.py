@@ -10,6 +10,8 @@ from ruamel.yaml import YAML
 
 from charts.generate import matrix, objects, rendered
 
+pytestmark = pytest.mark.xdist_group("chart")  # what is rendered is kept
+
 Permission = tuple[str, str, str, str, str, str]
 """Account, namespace (empty for all), group, resource, name (empty for any), verb."""
 

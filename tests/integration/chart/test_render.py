@@ -9,6 +9,8 @@ from ruamel.yaml import YAML
 
 from charts.generate import CHART, NAMESPACE, ROOT, helm, matrix, objects, rendered
 
+pytestmark = pytest.mark.xdist_group("chart")  # what is rendered is kept
+
 
 @pytest.mark.parametrize("case", matrix())
 def test_helm_has_no_objection(case: str) -> None:

@@ -13,6 +13,8 @@ from headwater.resources.generate import HEADER, RESOURCES, generate, main, open
 from headwater.resources.schema import SET, Digest, Duration, Model, Resource
 from headwater.resources.structural import Schema, SchemaError, structural
 
+pytestmark = pytest.mark.xdist_group("generate")  # what is generated is kept
+
 ROOT = Path(__file__).parents[3]
 
 
