@@ -6,6 +6,7 @@ from pathlib import Path
 from bench import (
     contract,
     controller,
+    cost,
     drift,
     evidence,
     ha,
@@ -25,6 +26,7 @@ from bench.rows import show, write
 _PARTS = {
     "contract": contract.measure,
     "controller": controller.measure,
+    "cost": cost.measure,
     "drift": drift.measure,
     "evidence": evidence.measure,
     "ha": ha.measure,

@@ -17,7 +17,7 @@ from headwater.contract.bundle import Bundle, encode
 from headwater.contract.content import canonical_bytes, content
 from headwater.contract.digest import Digest
 from headwater.contract.route import Revision, Route, salt_for
-from headwater.providers.usage import Usage
+from headwater.providers.usage import Charge, Statement, Usage
 from headwater.sidecar.bundles import BundleFollower
 from headwater.sidecar.lanes import Lanes
 from headwater.sidecar.metrics import Identity, Metrics, Outcome
@@ -59,14 +59,15 @@ def expositions(count: int) -> list[bytes]:
 
 def _exposition(identity: Identity, bundles: BundleFollower, revisions: list[Revision]) -> bytes:
     metrics = Metrics(identity, bundles, Lanes(), time.monotonic)
-    usage = Usage(uncached=200, cache_read=5_000, cache_write_5m=0, cache_write_1h=0, output=300)
+    usage = Usage(uncached=200, cache_read=5_000, output=300)
+    statement = Statement((Charge(usage),), usage)
     for revision in revisions:
         for model in _MODELS:
             series = metrics.of(revision, model)
             for number in range(_ANSWERS):
                 outcome = Outcome.MISS if number % 20 == 0 else Outcome.HIT
                 series.ended(outcome, eligible=number % 10 != 0)
-                series.used(model, usage)
+                series.used(model, statement)
                 series.first_byte.add(0.4)
                 series.overhead.add(0.0004)
             series.ended(Outcome.ERROR, eligible=True)

@@ -22,8 +22,8 @@ LANE_USED: Final = "headwater_lane_last_used_timestamp_seconds"
 READ: Final = (*COUNTERS, *USES, LANE_USED)
 _LANE_LABELS: Final = ("prefix", "digest12", "model", "credential")
 _COUNTER_LABELS: Final = ("prefix", "digest12", "model", "outcome", "eligible")
-LABELS: Final = (*_COUNTER_LABELS, *SERVED_LABELS, "reason", "at", "credential")
-"""Those of their labels that are read."""
+LABELS: Final = (*_COUNTER_LABELS, *SERVED_LABELS, "reason", "at", "credential", "layer")
+"""Those of their labels that are read, or belong to the sidecar and not to its place."""
 
 _LIMIT: Final = 10**12
 """Of one count; more is nothing that was counted, and sums must stay exact."""

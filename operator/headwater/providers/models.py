@@ -69,6 +69,9 @@ class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `tokens_per_4_bytes` belongs to our estimator, see `headwater.providers.tokens`.
     From `min_cacheable_tokens` on a prefix is cached in steps of `increment_tokens`. A warming
     request is billed for `warm_uncached_tokens` and `warm_output_tokens` besides the prefix.
+    `fast_multiplier`, `us_multiplier` and `batch_multiplier` are what every price is multiplied
+    by for answers with `speed: fast`, `inference_geo: us` and `service_tier: batch`; None where
+    the model has none. `web_search_usd` is the price of one search.
     """
 
     provider: str
@@ -83,6 +86,14 @@ class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warm_uncached_tokens: int
     warm_output_tokens: int
     warm_source: Source
+    batch_multiplier: Decimal
+    batch_source: Source
+    web_search_usd: Decimal
+    web_search_source: Source
+    fast_source: Source
+    us_source: Source
+    fast_multiplier: Decimal | None = None
+    us_multiplier: Decimal | None = None
     prices: tuple[Prices, ...] = ()
     dated_id: str | None = None
     retires_on: dt.date | None = None

@@ -2,13 +2,18 @@
 
 Parses what the provider sends, whole (JSON) or as it streams (server-sent events). It
 observes and never judges: whatever cannot be understood counts for nothing and raises
-nothing, because an answer must reach its caller even if we cannot read the bill.
+nothing, because an answer must reach its caller even if we cannot read the bill. What cannot
+be true (a negative count, more tokens than any model takes) is not believed: the statement is
+then `flawed` and says nothing else.
 
 Source of the fields: the provider's API reference, platform.claude.com/docs/en/api/messages
-and .../docs/en/build-with-claude/streaming, as of 2026-08-22.
+and .../docs/en/build-with-claude/streaming, as of 2026-08-22; `iterations`, `server_tool_use`,
+`speed`, `inference_geo`, `service_tier` and `fallback_credit`: types/usage.py and
+types/beta/beta_usage.py of the anthropic package for Python, 2.11.0, as of 2026-11-30.
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -35,20 +40,109 @@ class Usage(msgspec.Struct, frozen=True):
         """Tokens of the whole prompt, however they were billed."""
         return self.uncached + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
+    def __add__(self, other: Self) -> "Usage":
+        """Return both together."""
+        return Usage(
+            self.uncached + other.uncached,
+            self.cache_read + other.cache_read,
+            self.cache_write_5m + other.cache_write_5m,
+            self.cache_write_1h + other.cache_write_1h,
+            self.output + other.output,
+        )
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """Tokens that are billed together: those of one iteration, or of a whole answer.
+
+    `model` is the one that used them; empty for the model that was asked.
+    """
+
+    usage: Usage
+    model: str = ""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What an answer's tokens are billed by besides the model; empty is the list price."""
+
+    speed: str = ""
+    inference_geo: str = ""
+    service_tier: str = ""
+
+
+STANDARD: Final = Terms()
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """All that one answer says of its bill.
+
+    Attributes:
+        charges: every token that is billed, once.
+        first: usage of the first iteration: it alone tells whether the request found the cache
+            warm, because later ones read what it wrote.
+        web_searches: requests of the provider's web search, billed by number.
+        unknown: names of what is billed in a way that is not known here: a server tool, a kind
+            of iteration, a credit.
+        flawed: the usage cannot be true, and nothing of it is believed.
+    """
+
+    charges: tuple[Charge, ...] = ()
+    first: Usage = Usage()
+    terms: Terms = STANDARD
+    web_searches: int = 0
+    unknown: frozenset[str] = frozenset()
+    flawed: bool = False
+
+    @property
+    def usage(self) -> Usage:
+        """All tokens that are billed, whichever model used them."""
+        if len(self.charges) == 1:
+            return self.charges[0].usage
+        return sum((charge.usage for charge in self.charges), Usage())
+
+
+FLAWED: Final = Statement(flawed=True)
+"""What is left of a usage that cannot be true."""
+
 
 class _CacheCreation(msgspec.Struct):
     ephemeral_5m_input_tokens: int | None = None
     ephemeral_1h_input_tokens: int | None = None
 
 
-class _WireUsage(msgspec.Struct):
-    """The provider's `usage` object; every field may be missing or null."""
+class _Tokens(msgspec.Struct):
+    """Counts of tokens as the provider names them; every field may be missing or null."""
 
     input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     cache_creation: _CacheCreation | None = None
     output_tokens: int | None = None
+
+
+class _Iteration(_Tokens):
+    """One of `usage.iterations`."""
+
+    type: str = ""
+    model: str | None = None
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+class _Credit(msgspec.Struct):
+    status: _Typed | None = None
+
+
+class _WireUsage(_Tokens):
+    """The provider's `usage` object."""
+
+    iterations: list[_Iteration] | None = None
+    server_tool_use: dict[str, int | None] | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    inference_geo: str | None = None
+    fallback_credit: _Credit | None = None
 
 
 class _Message(msgspec.Struct):
@@ -61,12 +155,8 @@ class _Event(msgspec.Struct):
     usage: _WireUsage | None = None
 
 
-class _Diagnosed(msgspec.Struct):
-    type: str = ""
-
-
 class _Diagnostics(msgspec.Struct):
-    cache_miss_reason: _Diagnosed | None = None
+    cache_miss_reason: _Typed | None = None
 
 
 class _DiagnosedMessage(msgspec.Struct):
@@ -77,13 +167,9 @@ class _DiagnosedEvent(msgspec.Struct):
     message: _DiagnosedMessage
 
 
-class _Error(msgspec.Struct):
-    type: str = ""
-
-
 class _ErrorEvent(msgspec.Struct):
     type: str
-    error: _Error
+    error: _Typed
 
 
 _decode_message: Final = msgspec.json.Decoder(_Message).decode
@@ -91,32 +177,142 @@ _decode_event: Final = msgspec.json.Decoder(_Event).decode
 _decode_error: Final = msgspec.json.Decoder(_ErrorEvent).decode
 
 
-def _usage(wire: _WireUsage) -> Usage:
+_MOST_TOKENS: Final = 10**9
+"""In one count: a thousand times the longest context that any model takes."""
+_MOST_ITERATIONS: Final = 1_000
+_MOST_TOOLS: Final = 64
+_INCLUDED: Final = frozenset({"message", "fallback_message"})
+"""Iterations whose tokens the answer's own counts include."""
+_EXTRA: Final = frozenset({"compaction", "advisor_message"})
+"""Those whose tokens come on top: the SDK says so of a compaction, the page on the advisor tool
+(platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool, as of 2026-11-30) of an
+advisor's, which are another model's."""
+_SEARCHES: Final = "web_search_requests"
+_FREE_TOOLS: Final = frozenset({"web_fetch_requests"})
+"""Billed by their tokens alone (the provider's page on pricing, as of 2026-08-22)."""
+_PLAIN_SPEEDS: Final = (None, "standard")
+_PLAIN_GEOS: Final = (None, "global", "not_available")
+"""Of `inference_geo`: the last is what models answer that cannot be bound to a place."""
+_PLAIN_TIERS: Final = (None, "standard")
+
+
+def _usage(wire: _Tokens) -> Usage:
     written, write_1h = wire.cache_creation_input_tokens, 0
     if wire.cache_creation is not None:
-        write_1h = max(0, wire.cache_creation.ephemeral_1h_input_tokens or 0)
+        write_1h = wire.cache_creation.ephemeral_1h_input_tokens or 0
         # The total is authoritative (it alone is cumulative while streaming), and what the split
         # does not give to the hour is billed as five minutes, the provider's default.
         if written is None:
-            written = write_1h + max(0, wire.cache_creation.ephemeral_5m_input_tokens or 0)
-    written = max(0, written or 0)
+            written = write_1h + (wire.cache_creation.ephemeral_5m_input_tokens or 0)
+    written = written or 0
     write_1h = min(write_1h, written)
     return Usage(
-        uncached=max(0, wire.input_tokens or 0),
-        cache_read=max(0, wire.cache_read_input_tokens or 0),
+        uncached=wire.input_tokens or 0,
+        cache_read=wire.cache_read_input_tokens or 0,
         cache_write_5m=written - write_1h,
         cache_write_1h=write_1h,
-        output=max(0, wire.output_tokens or 0),
+        output=wire.output_tokens or 0,
     )
 
 
-def usage_from_json(body: bytes) -> Usage | None:
-    """The usage in a whole JSON answer; None where it has none (an error) or is not JSON."""
+def _counts(wire: _Tokens) -> Iterable[int | None]:
+    yield wire.input_tokens
+    yield wire.cache_read_input_tokens
+    yield wire.cache_creation_input_tokens
+    yield wire.output_tokens
+    if wire.cache_creation is not None:
+        yield wire.cache_creation.ephemeral_5m_input_tokens
+        yield wire.cache_creation.ephemeral_1h_input_tokens
+
+
+def _can_be(wire: _Tokens) -> bool:
+    return all(count is None or 0 <= count <= _MOST_TOKENS for count in _counts(wire))
+
+
+def _is_possible(wire: _WireUsage) -> bool:
+    """Return whether a usage can be true: nothing negative, and no more than any model takes."""
+    iterations, tools = wire.iterations or (), wire.server_tool_use or {}
+    return (
+        _can_be(wire)
+        and len(iterations) <= _MOST_ITERATIONS
+        and all(map(_can_be, iterations))
+        and len(tools) <= _MOST_TOOLS
+        and all(count is None or 0 <= count <= _MOST_TOKENS for count in tools.values())
+    )
+
+
+def _statement(wire: _WireUsage) -> Statement:
+    if not _is_possible(wire):
+        return FLAWED
+    usage = _usage(wire)
+    terms = STANDARD
+    if (
+        wire.speed not in _PLAIN_SPEEDS
+        or wire.inference_geo not in _PLAIN_GEOS
+        or wire.service_tier not in _PLAIN_TIERS
+    ):
+        terms = Terms(
+            speed="" if wire.speed in _PLAIN_SPEEDS else wire.speed or "",
+            inference_geo="" if wire.inference_geo in _PLAIN_GEOS else wire.inference_geo or "",
+            service_tier="" if wire.service_tier in _PLAIN_TIERS else wire.service_tier or "",
+        )
+    searches, unknown = 0, set[str]()
+    if wire.server_tool_use:
+        searches = wire.server_tool_use.get(_SEARCHES) or 0
+        used = {name for name, count in wire.server_tool_use.items() if count}
+        unknown = used - _FREE_TOOLS - {_SEARCHES}
+    credit = wire.fallback_credit and wire.fallback_credit.status
+    if credit and credit.type == "redeemed":
+        unknown.add("fallback_credit")  # it is billed as if another model had cached the history
+    charges, first = (Charge(usage),), usage
+    if wire.iterations:
+        charges, first = _itemized(usage, wire.iterations)
+        unknown |= {each.type for each in wire.iterations} - _INCLUDED - _EXTRA
+    return Statement(charges, first, terms, searches, frozenset(unknown))
+
+
+def _itemized(whole: Usage, iterations: list[_Iteration]) -> tuple[tuple[Charge, ...], Usage]:
+    """Every token once, and the usage of the first iteration.
+
+    What the answer's own counts have beyond its iterations is billed besides: neither account
+    shrinks the other.
+    """
+    charges = [
+        Charge(_usage(each), each.model or "")
+        for each in iterations
+        if each.type in _INCLUDED or each.type in _EXTRA
+    ]
+    own = [_usage(each) for each in iterations if each.type in _INCLUDED]
+    counted = sum(own, Usage())
+    written = counted.cache_write_5m + counted.cache_write_1h
+    beyond = max(0, whole.cache_write_5m + whole.cache_write_1h - written)
+    hour = min(beyond, max(0, whole.cache_write_1h - counted.cache_write_1h))
+    rest = Usage(
+        uncached=max(0, whole.uncached - counted.uncached),
+        cache_read=max(0, whole.cache_read - counted.cache_read),
+        cache_write_5m=beyond - hour,
+        cache_write_1h=hour,
+        output=max(0, whole.output - counted.output),
+    )
+    if rest != Usage():
+        charges.append(Charge(rest))
+    asked = (_usage(each) for each in iterations if each.type != "advisor_message")
+    return tuple(charges), next(asked, whole)
+
+
+def statement_from_json(body: bytes) -> Statement | None:
+    """The statement in a whole JSON answer; None where it has no usage, or is not JSON."""
     try:
         message = _decode_message(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return None if message.usage is None else _usage(message.usage)
+    return None if message.usage is None else _statement(message.usage)
+
+
+def usage_from_json(body: bytes) -> Usage | None:
+    """The tokens in a whole JSON answer; None where it has no usage (an error), or is not JSON."""
+    statement = statement_from_json(body)
+    return None if statement is None else statement.usage
 
 
 def diagnosis_from_json(body: bytes) -> str:
@@ -135,22 +331,31 @@ def _diagnosis(message: _DiagnosedMessage) -> str:
 class SseUsageParser:
     """Reads usage from a stream of server-sent events, fed in chunks cut anywhere.
 
-    `message_start` carries the input figures and the split by TTL; `message_delta` repeats
-    cumulative figures without the split, and newer figures win. Memory is bounded by one
-    line; lines above 1 MiB are skipped.
+    `message_start` carries the input figures, the split by TTL and the terms; `message_delta`
+    repeats cumulative figures without these. Cumulative figures never shrink: gateways send
+    zeros there. Memory is bounded by one line; lines above 1 MiB are skipped.
     """
 
     def __init__(self) -> None:
         self._line = bytearray()
         self._skipping = False
         self._wire: _WireUsage | None = None
+        self._flawed = False
         self._start = b""
         self._last = b""
 
     @property
     def usage(self) -> Usage | None:
+        """The tokens that are known so far; None until an event carried usage."""
+        statement = self.statement
+        return None if statement is None else statement.usage
+
+    @property
+    def statement(self) -> Statement | None:
         """What is known so far; None until an event carried usage."""
-        return None if self._wire is None else _usage(self._wire)
+        if self._flawed:
+            return FLAWED
+        return None if self._wire is None else _statement(self._wire)
 
     @property
     def diagnosis(self) -> str:
@@ -224,8 +429,24 @@ class SseUsageParser:
     def _merge(self, newer: _WireUsage | None) -> None:
         if newer is None:
             return
+        if not _is_possible(newer):
+            self._flawed = True
+            return
         if self._wire is not None:
             for name in _WireUsage.__struct_fields__:
-                if getattr(newer, name) is None:
-                    setattr(newer, name, getattr(self._wire, name))
+                setattr(newer, name, _most(getattr(self._wire, name), getattr(newer, name)))
         self._wire = newer
+
+
+def _most(before: Any, now: Any) -> Any:
+    """The further of two cumulative figures; what is none is replaced by what is newer."""
+    if before is None or now is None:
+        return before if now is None else now
+    if isinstance(now, int):
+        return max(before, now)
+    if isinstance(now, dict):
+        names = {**before, **now}
+        return {name: _most(before.get(name), now.get(name)) for name in names}
+    if isinstance(now, list):
+        return now if len(now) >= len(before) else before
+    return now

@@ -79,7 +79,8 @@ class _Watch:
         self.ended = exchange.end
 
     def began(self, status: int, fields: Mapping[bytes, bytes]) -> Sequence[tuple[bytes, bytes]]:
-        self._exchange.began(status, fields.get(b"content-type", b"").decode("latin-1"))
+        kind = fields.get(b"content-type", b"").decode("latin-1")
+        self._exchange.began(status, kind, fields)
         self.data = self._exchange.chunk
         return _encoded(self._exchange.headers)
 

@@ -16,7 +16,14 @@ from headwater.contract.batch import splice_batch
 from headwater.contract.lane import Lane, check_settings
 from headwater.contract.reasons import Reason, RefusalError
 from headwater.contract.route import Revision, Route, credential_fingerprint
-from headwater.providers.usage import SseUsageParser, Usage, diagnosis_from_json, usage_from_json
+from headwater.providers.gateways import Layer, layer_of
+from headwater.providers.usage import (
+    SseUsageParser,
+    Statement,
+    Usage,
+    diagnosis_from_json,
+    statement_from_json,
+)
 from headwater.sidecar.bundles import BundleFollower, Served
 from headwater.sidecar.lanes import Lanes, Turn
 from headwater.sidecar.metrics import Metrics, Outcome, Series
@@ -300,9 +307,9 @@ class Exchange:
     """One request: `enter`, send `parts`, `began`, `chunk`…, `end`."""
 
     __slots__ = (
-        "_answer", "_arrived", "_clock", "_counted", "_form", "_lanes", "_route", "_series",
-        "_size", "_status", "_stream", "_turn", "before", "chunk", "headers", "model", "outcome",
-        "own_markers", "parts", "usage",
+        "_answer", "_arrived", "_clock", "_counted", "_form", "_lanes", "_layer", "_route",
+        "_series", "_size", "_status", "_stream", "_turn", "before", "chunk", "copied", "headers",
+        "model", "outcome", "own_markers", "parts", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -326,6 +333,7 @@ class Exchange:
         self._counted = counted
         self._turn: Turn | None = None
         self._status: int | None = None
+        self._layer: Layer | None = None
         self._stream: SseUsageParser | None = None
         self._answer: list[bytes] = []
         self._size = 0
@@ -334,6 +342,8 @@ class Exchange:
         self.headers: Mapping[str, str] = {}
         """What the answer's headers say of it."""
         self.own_markers = 0
+        self.copied = 0
+        """Tokens of the contract that the application sends besides, as a copy of its own."""
         self.chunk: Callable[[bytes], None] = _pass
         """Looks at a part of the answer on its way; another one when the answer began."""
         self.before: Lane | None = None
@@ -382,10 +392,18 @@ class Exchange:
                 form.lane, self._route, ttl=form.ttl, clock=self._clock
             )
 
-    def began(self, status: int, content_type: str) -> None:
-        """The answer's head is here."""
+    def began(
+        self, status: int, content_type: str, fields: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        """The answer's head is here; `fields` are its headers, by lower-case name."""
         self._status = status
         if not self._counted:
+            return
+        self._layer = layer_of(fields) if fields else None
+        if self._layer is not None:
+            # The provider was not asked: nothing was warmed, billed, or proven.
+            if self._turn is not None:
+                self._turn.leave()
             return
         self._series.first_byte.add(self._clock() - self._arrived)
         if status != 200:  # noqa: PLR2004 - the one status of an answer
@@ -411,19 +429,29 @@ class Exchange:
             self._turn.leave()
         if not self._counted:
             return
-        usage = self._stream.usage if self._stream else usage_from_json(b"".join(self._answer))
-        if usage is not None:
-            self._series.used(self.model, usage)
-        outcome = self._outcome(ending, usage)
-        self.usage, self.outcome = usage, outcome
-        eligible = self._turn is not None and self._turn.eligible
-        self._series.ended(outcome, eligible=eligible)
+        statement = self._statement()
+        outcome = self._outcome(ending, statement)
+        answered = self._status == 200 and self._layer is None  # noqa: PLR2004 - HTTP
+        if answered and (statement is not None or ending is Ending.COMPLETE):
+            ours = self._form is not None
+            self._series.used(self.model, statement, ours=ours, copied=self.copied)
+        self.usage = None if statement is None else statement.usage
+        self.outcome = outcome
+        eligible = self._turn is not None and self._turn.eligible and self._layer is None
+        self._series.ended(outcome, eligible=eligible, layer=self._layer)
         if outcome is Outcome.ERROR:
             _log.warning(
                 "upstream failed", extra={"status": self._status, "ending": ending.name.lower()}
             )
 
-    def _outcome(self, ending: Ending, usage: Usage | None) -> Outcome:
+    def _statement(self) -> Statement | None:
+        if self._stream is not None:
+            return self._stream.statement
+        return statement_from_json(b"".join(self._answer))
+
+    def _outcome(self, ending: Ending, statement: Statement | None) -> Outcome:
+        if self._layer is not None:
+            return Outcome.GATEWAY
         failure = self._stream.failure if self._stream else ""
         # Whoever reads of an error leaves, which makes it no less of one.
         if ending is Ending.ABORTED and not failure:
@@ -438,8 +466,9 @@ class Exchange:
             return Outcome.ERROR
         if self._status != 200:  # noqa: PLR2004 - as above
             return Outcome.REJECTED
-        if self._turn is None or usage is None:
+        if self._turn is None or statement is None or statement.flawed:
             return Outcome.UNKNOWN
+        usage = statement.first
         tokens = self._form.tokens
         hit = self._turn.hit(usage, own_markers=self.own_markers, published_tokens=tokens)
         if hit:

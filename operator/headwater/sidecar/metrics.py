@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from decimal import Decimal
 from enum import StrEnum
 from itertools import accumulate
 from typing import Any, Final, Self
@@ -32,9 +33,9 @@ from prometheus_client.registry import Collector
 
 from headwater.contract.reasons import Reason
 from headwater.contract.route import Revision, Route
-from headwater.providers.cost import cost_at
-from headwater.providers.models import Prices, lookup
-from headwater.providers.usage import Usage
+from headwater.providers.cost import Rate, Unpriced, cost_at, invoice
+from headwater.providers.gateways import Layer
+from headwater.providers.usage import Statement, Usage
 from headwater.sidecar.bundles import BundleFollower, Served
 from headwater.sidecar.continuity import Break
 from headwater.sidecar.lanes import Lanes
@@ -71,6 +72,8 @@ class Outcome(StrEnum):
     """Sent untouched under Observe, although it breaks the prefix."""
     NO_BUNDLE = "no_bundle"
     """Never sent: no bundle verified."""
+    GATEWAY = "gateway"
+    """A gateway answered out of a store of its own, without the provider; no evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,9 @@ class Metrics:
         registry.register(self._state)
         self.requests = Counter(
             "headwater_requests_total",
-            "Requests to /v1/messages by how they ended; a hit was eligible if expected to be one",
-            (*_LABELS, "outcome", "eligible"),
+            "Requests to /v1/messages by how they ended; a hit was eligible if expected to be one;"
+            " layer names the gateway that answered in the provider's place",
+            (*_LABELS, "outcome", "eligible", "layer"),
             registry=registry,
         )
         self.input_tokens = Counter(
@@ -155,13 +159,19 @@ class Metrics:
         )
         self.cost = Counter(
             "headwater_cost_usd_total",
-            "List price of what was used, where the model's price is known",
+            "What was used at its published price, surcharges and discounts in its usage included",
             _LABELS,
+            registry=registry,
+        )
+        self.unpriced = Counter(
+            "headwater_unpriced_answers_total",
+            "Answers of which a part has no price that is known, by what that is",
+            (*_LABELS, "reason"),
             registry=registry,
         )
         self.savings = Gauge(
             "headwater_savings_usd_total",
-            "Net saving against no cache at all; falls where writes cost more than reads saved",
+            "Net saving against what the application sent itself, uncached; falls where it cost",
             _LABELS,
             registry=registry,
         )
@@ -220,7 +230,10 @@ class Series:
         "_broken",
         "_children",
         "_ended",
+        "_fees",
         "_missed",
+        "_told",
+        "_unpriced",
         "_used",
         "_violated",
         "_wished",
@@ -233,8 +246,11 @@ class Series:
         """`labels` are the values of those that all metrics have."""
         self.labels = labels
         self._children: dict[object, Any] = {}
-        self._ended: dict[tuple[Outcome, bool], int] = {}
-        self._used: dict[int, tuple[Prices | None, list[int]]] = {}
+        self._ended: dict[tuple[Outcome, bool, str], int] = {}
+        self._used: dict[tuple[int, Decimal, bool], _Used] = {}
+        self._told = Usage()
+        self._fees = Decimal(0)
+        self._unpriced: dict[Unpriced, int] = {}
         self._violated: dict[Reason, int] = {}
         self._missed: dict[MissReason, int] = {}
         self._broken: dict[Break, int] = {}
@@ -242,9 +258,9 @@ class Series:
         self.first_byte = _Times(_FIRST_BYTE_BUCKETS)
         self.overhead = _Times(_OVERHEAD_BUCKETS)
 
-    def ended(self, outcome: Outcome, *, eligible: bool) -> None:
-        """Count a request."""
-        key = (outcome, eligible)
+    def ended(self, outcome: Outcome, *, eligible: bool, layer: Layer | None = None) -> None:
+        """Count a request; `layer` is the gateway that answered in the provider's place."""
+        key = (outcome, eligible, layer or "")
         self._ended[key] = self._ended.get(key, 0) + 1
 
     def violated(self, reason: Reason) -> None:
@@ -263,26 +279,37 @@ class Series:
         """Count a wish to warm the lane."""
         self._wished[verdict] = self._wished.get(verdict, 0) + 1
 
-    def used(self, model: str, usage: Usage) -> None:
-        """Count what an answer used."""
-        facts = lookup(model)
-        prices = None if facts is None else facts.prices_for(usage.prompt)
-        found = self._used.get(id(prices))
-        if found is None:
-            found = self._used[id(prices)] = (prices, [0, 0, 0, 0, 0])
-        tokens = found[1]
-        tokens[0] += usage.uncached
-        tokens[1] += usage.cache_read
-        tokens[2] += usage.cache_write_5m
-        tokens[3] += usage.cache_write_1h
-        tokens[4] += usage.output
+    def used(
+        self, model: str, statement: Statement | None, *, ours: bool = True, copied: int = 0
+    ) -> None:
+        """Count what an answer is billed for; None is an answer without a usage.
+
+        `ours` is False where the request was sent as the application made it: nothing of it was
+        saved or spent here. `copied` are tokens of the contract that went out beside a copy of
+        it: without the sidecar the application would have sent its copy alone.
+        """
+        found = invoice(statement, model)
+        for reason in found.unpriced:
+            self._unpriced[reason] = self._unpriced.get(reason, 0) + 1
+        if statement is None:
+            return
+        for charge in statement.charges:
+            self._told = self._told + charge.usage
+        for usage, rate in found.lines:
+            key = (id(rate.prices), rate.by, ours)
+            used = self._used.get(key)
+            if used is None:
+                used = self._used[key] = _Used(rate, ours=ours)
+            used.add(usage, copied)
+            copied = 0
+        self._fees += found.fees
 
     def settle(self, metrics: "Metrics") -> None:
         """Tell the library what was counted since."""
         ended, self._ended = self._ended, {}
-        for (outcome, eligible), count in ended.items():
+        for (outcome, eligible, layer), count in ended.items():
             told = "true" if eligible else "false"
-            self._child(metrics.requests, outcome.value, told).inc(count)
+            self._child(metrics.requests, outcome.value, told, layer).inc(count)
         violated, self._violated = self._violated, {}
         for reason, count in violated.items():
             self._child(metrics.contract_violations, reason.value).inc(count)
@@ -295,15 +322,23 @@ class Series:
         wished, self._wished = self._wished, {}
         for verdict, count in wished.items():
             self._child(metrics.wishes, verdict).inc(count)
+        unpriced, self._unpriced = self._unpriced, {}
+        for what, count in unpriced.items():
+            self._child(metrics.unpriced, what.value).inc(count)
+        self._settle_money(metrics)
+
+    def _settle_money(self, metrics: "Metrics") -> None:
+        tokens, self._told = self._told, Usage()
+        if tokens != Usage():
+            for kind in _KINDS:
+                self._child(metrics.input_tokens, kind).inc(getattr(tokens, kind))
+            self._child(metrics.output_tokens).inc(tokens.output)
         used, self._used = self._used, {}
-        for prices, tokens in used.values():
-            for kind, count in zip(_KINDS, tokens, strict=False):
-                self._child(metrics.input_tokens, kind).inc(count)
-            self._child(metrics.output_tokens).inc(tokens[-1])
-            if prices is not None:
-                cost = cost_at(Usage(*tokens), prices)
-                self._child(metrics.cost).inc(float(cost.actual))
-                self._child(metrics.savings).inc(float(cost.savings))
+        fees, self._fees = self._fees, Decimal(0)
+        if used or fees:
+            self._child(metrics.cost).inc(float(sum((each.cost for each in used.values()), fees)))
+            saved = sum((each.savings for each in used.values()), Decimal(0))
+            self._child(metrics.savings).inc(float(saved))
 
     def _child(self, metric: Counter | Gauge, *more: str) -> Any:
         """That of a metric, with the labels that it has besides."""
@@ -311,6 +346,37 @@ class Series:
         if key not in self._children:
             self._children[key] = metric.labels(*self.labels, *more)
         return self._children[key]
+
+
+class _Used:
+    """What was used at one rate; added up as whole numbers, so that money stays exact."""
+
+    __slots__ = ("_copied", "_ours", "_rate", "_usage")
+
+    def __init__(self, rate: Rate, *, ours: bool) -> None:
+        self._rate = rate
+        self._ours = ours
+        self._usage = Usage()
+        self._copied = 0
+
+    def add(self, usage: Usage, copied: int) -> None:
+        """Count one more; of its prompt, `copied` tokens stand there twice."""
+        self._usage = self._usage + usage
+        self._copied += copied
+
+    @property
+    def cost(self) -> Decimal:
+        """US dollars."""
+        return cost_at(self._usage, self._rate.prices).actual * self._rate.by
+
+    @property
+    def savings(self) -> Decimal:
+        """Against what the application sent itself, uncached."""
+        if not self._ours:
+            return Decimal(0)
+        alone = cost_at(Usage(uncached=self._copied), self._rate.prices).actual
+        found = cost_at(self._usage, self._rate.prices)
+        return (found.savings - alone) * self._rate.by
 
 
 class _Times:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from headwater.providers.usage import usage_from_json
+from headwater.providers.gateways import layer_of
+from headwater.providers.usage import statement_from_json
 from headwater.sidecar.exchange import Exchanges, Form, Made
 from headwater.sidecar.lanes import Turn
 from headwater.sidecar.relay.carriage import Carriage
@@ -116,12 +117,14 @@ class _Warming:
         self._form = form
         self._turn = turn
         self._status = 0
+        self._asked = False
         self._answer = b""
 
     def began(self, status: int, fields: Mapping[bytes, bytes]) -> Sequence[tuple[bytes, bytes]]:
-        del fields
         self._status = status
-        if status == 200:  # noqa: PLR2004 - the one status of an answer
+        # A gateway that answers by itself has warmed nothing.
+        self._asked = status == 200 and layer_of(fields) is None  # noqa: PLR2004 - an answer
+        if self._asked:
             self._turn.began()
         return ()
 
@@ -129,10 +132,10 @@ class _Warming:
         self._answer = (self._answer + data)[:_ANSWER_LIMIT]
 
     def ended(self, ending: Ending) -> None:
-        usage = usage_from_json(self._answer)
-        if usage is not None:
-            self._form.series.used(self._form.lane.model, usage)
-        well = self._status == 200 and ending is Ending.COMPLETE  # noqa: PLR2004 - as above
+        well = self._asked and ending is Ending.COMPLETE
+        statement = statement_from_json(self._answer)
+        if self._asked and (statement is not None or well):
+            self._form.series.used(self._form.lane.model, statement)
         self._then(well=well)
         if not well:
             _log.warning(

@@ -12,6 +12,7 @@ Source: platform.claude.com/docs/en/build-with-claude/prompt-caching ("pre-warm"
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,10 +31,11 @@ from headwater.contract.errors import HeadwaterError
 from headwater.contract.reasons import RefusalError
 from headwater.contract.route import credential_fingerprint
 from headwater.economics.bill import MILLION
-from headwater.providers.cost import cost
+from headwater.providers.cost import Unpriced, invoice
+from headwater.providers.gateways import layer_of
 from headwater.providers.models import lookup
 from headwater.providers.tokens import ESTIMATE_MARGIN, estimate_tokens
-from headwater.providers.usage import Usage, usage_from_json
+from headwater.providers.usage import Statement, Usage, statement_from_json
 from headwater.warmer.identity import BETA, Identity, IdentityError
 from headwater.warmer.report import State, WarmedLane
 
@@ -221,15 +223,32 @@ class _Lane:
     requests: int = 0
     usd: Decimal | None = None
     max_tokens: int = 0
+    unpriced: frozenset[Unpriced] = frozenset()
 
-    def billed(self, usage: Usage) -> Decimal:
-        """Add an answer's cost; 0 where no price is known."""
-        facts = lookup(self.model)
-        found = cost(usage, facts) if facts is not None else None
-        if found is None:
-            return Decimal(0)
-        self.usd = (self.usd or Decimal(0)) + found.actual
-        return found.actual
+    def billed(self, statement: Statement | None) -> Decimal:
+        """Add an answer's cost, and where it cannot be told the most that it can be.
+
+        0 where no price of the model is known.
+        """
+        found = invoice(statement, self.model)
+        self.unpriced |= found.unpriced
+        spent = found.cost.actual
+        if found.unpriced:
+            if self.worst is None:
+                return Decimal(0)
+            spent = max(spent, self.worst)
+        self.usd = (self.usd or Decimal(0)) + spent
+        return spent
+
+    @property
+    def warning(self) -> str:
+        """What of its bill is not known; empty where all is, or where no price of it is."""
+        unknown = ", ".join(sorted(self.unpriced))
+        if not unknown or self.worst is None:
+            return ""
+        return (
+            f"not all of its bill has a price that is known ({unknown}): the most it can be counts."
+        )
 
 
 class _RefusedError(Exception):
@@ -342,13 +361,13 @@ class _Warming:
             wait = int(error.retry_after or 0) + bool(error.retry_after)
             return _Answer("Failed", message=str(error), retry_after=wait)
         if usage is None:
-            message = f"{client.host} answered without any usage: check the base URL."
+            message = f"{client.host} answered without a usage that can be: check the base URL."
             return _Answer("Failed", message=message)
         if usage.prompt == usage.uncached:
             return _Answer("Cold", usage, _uncached(usage, lane.model))
         if usage.cache_write_5m + usage.cache_write_1h and self.run.verify_attempts:
-            return _Answer("Warm", usage, await self._verify(client, lane))
-        return _Answer("Warm", usage)
+            return _Answer("Warm", usage, await self._verify(client, lane) or lane.warning)
+        return _Answer("Warm", usage, lane.warning)
 
     async def _verify(self, client: "_Client", lane: _Lane) -> str:
         """Whether what was written can be read; what is wrong where it cannot."""
@@ -394,7 +413,7 @@ class _Warming:
         lane.requests += 1
         kept = lane.worst or Decimal(0)
         try:
-            usage = await client.post(self._body(lane), lane.model)
+            statement = await client.post(self._body(lane), lane.model)
         except _RefusedError as error:
             if error.status:  # a refusal costs nothing; what was answered and lost may have
                 self.purse.give_back(kept)
@@ -402,9 +421,8 @@ class _Warming:
                 lane.max_tokens = 1  # this one wants an answer, however short
                 return await self._send_once(client, lane)
             raise
-        if usage is not None:
-            self.purse.give_back(kept - lane.billed(usage))
-        return usage
+        self.purse.give_back(max(kept - lane.billed(statement), Decimal(0)))
+        return None if statement is None or statement.flawed else statement.usage
 
     def _body(self, lane: _Lane) -> bytes:
         asked = {
@@ -417,6 +435,11 @@ class _Warming:
         return splice(request, lane.contract, self.run.bundle.route.models).body
 
 
+_ANSWER_LIMIT: Final = 1 << 20
+"""Bytes: an answer to a warming request has no text."""
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+"""Of Retry-After; what has more digits is no time that anybody means."""
+_LONGEST_WAIT: Final = 86_400.0
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
@@ -455,8 +478,8 @@ class _Client:
         """Whom it asks, for people."""
         return self.url.host or "a URL without a host"
 
-    async def post(self, body: bytes, model: str) -> Usage | None:
-        """The usage that a request is answered with; None where the answer has none.
+    async def post(self, body: bytes, model: str) -> Statement | None:
+        """What a request is billed for; None where the answer has no usage.
 
         Raises:
             _RefusedError: there is no answer, or a refusal.
@@ -468,7 +491,7 @@ class _Client:
                 headers={**self.run.settings.headers, **await self._authorization()},
                 allow_redirects=False,
             ) as response:
-                answer = await response.read()
+                answer = await _whole(response)
         except TimeoutError as error:
             message = (
                 f"{self.host} did not answer in {_REQUEST_SECONDS:g} s: the provider, or what"
@@ -482,7 +505,14 @@ class _Client:
             )
             raise _RefusedError(0, message, again=True) from error
         if response.status == _OK:
-            return usage_from_json(answer)
+            layer = layer_of({name.lower(): value for name, value in response.raw_headers})
+            if layer is None:
+                return statement_from_json(answer)
+            message = (
+                f"{layer} answered out of a store of its own, so that the provider warmed nothing:"
+                " exempt warming requests from its response cache."
+            )
+            raise _RefusedError(_OK, message, again=False)
         wait = _retry_after(response.headers)
         raise _RefusedError(
             response.status,
@@ -526,10 +556,19 @@ def _is_passing(status: int, headers: Mapping[str, str]) -> bool:
     return status in _PASSING or status >= _SERVER_ERROR
 
 
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > _ANSWER_LIMIT:
+            raise ValueError(f"the answer has more than {_ANSWER_LIMIT:,} bytes")
+    return bytes(data)
+
+
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds for which the provider wants no request, where it says so."""
+    """Seconds for which the provider wants no request, a day at most; None where it says none."""
     text = headers.get("retry-after", "")
-    return float(text) if text.replace(".", "", 1).isdecimal() else None
+    return min(float(text), _LONGEST_WAIT) if _SECONDS.fullmatch(text) else None
 
 
 class _Detail(msgspec.Struct):

@@ -29,6 +29,12 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 State = Literal["Warm", "Cold", "Failed", "Skipped"]
 _WORST_FIRST: Final[Sequence[State]] = ("Failed", "Cold", "Skipped", "Warm")
 _NANO: Final = Decimal("1e-9")
+_MOST_NANOS: Final = 10**15
+"""Of one lane in one run: a million dollars. More, or less than nothing, cannot be true."""
+_MOST_TOKENS: Final = 10**9
+_MOST_REQUESTS: Final = 1_000
+_LONGEST_WAIT: Final = 7 * 86_400
+"""Seconds."""
 
 
 class ReportError(HeadwaterError):
@@ -157,6 +163,8 @@ def encode(report: Report) -> bytes:
 def decode(message: str | bytes) -> Report:
     """The report in a termination message; what a newer release added is ignored.
 
+    Numbers that cannot be true are left out, and the message of their lane names them.
+
     Raises:
         ReportError: it is no report (a crash leaves the end of its log there), or of a format
             that this release does not know.
@@ -171,9 +179,9 @@ def decode(message: str | bytes) -> Report:
         document = msgspec.json.decode(message, type=_Document)
         return Report(
             lanes=tuple(_lane(document, lane) for lane in document.lanes),
-            cut=document.cut,
+            cut=max(document.cut, 0),
             message=document.message,
-            cut_usd=document.cut_nanos * _NANO,
+            cut_usd=_usd(document.cut_nanos) or Decimal(0),
         )
     except (msgspec.MsgspecError, DigestError, IndexError, ValueError, OverflowError) as error:
         raise ReportError(
@@ -230,18 +238,36 @@ def _lane(document: _Document, lane: _Lane) -> WarmedLane:
     if min(lane.credential, lane.model, lane.digest, lane.message or 0) < 0:
         raise IndexError("a lane refers to what comes before the first name")
     credential = document.credentials[lane.credential]
+    usage = None if lane.tokens is None else _usage(lane.tokens)
+    usd = None if lane.nanos is None else _usd(lane.nanos)
+    requests = lane.requests if 0 <= lane.requests <= _MOST_REQUESTS else None
+    wait = lane.retry_after if 0 <= lane.retry_after <= _LONGEST_WAIT else None
+    said = "" if lane.message is None else document.messages[lane.message]
+    wrong = [
+        name
+        for name, given, kept in (
+            ("tokens", lane.tokens, usage),
+            ("cost", lane.nanos, usd),
+            ("number of requests", lane.requests, requests),
+            ("wait", lane.retry_after, wait),
+        )
+        if given is not None and kept is None
+    ]
+    if wrong:
+        said = f"its {', '.join(wrong)} cannot be true and is not counted. {said}".strip()
     return WarmedLane(
         credential=credential.name,
         fingerprint=credential.fingerprint,
         model=document.models[lane.model],
         digest=Digest(document.digests[lane.digest]),
         at=document.at + lane.after_ms * _MILLISECOND,
-        state=lane.state,
-        usage=None if lane.tokens is None else _usage(lane.tokens),
-        message="" if lane.message is None else document.messages[lane.message],
-        requests=lane.requests,
-        usd=None if lane.nanos is None else lane.nanos * _NANO,
-        retry_after=lane.retry_after,
+        # A lane whose tokens cannot be true is not known to be warm.
+        state="Failed" if lane.tokens is not None and usage is None else lane.state,
+        usage=usage,
+        message=said,
+        requests=1 if requests is None else requests,
+        usd=usd,
+        retry_after=wait or 0,
     )
 
 
@@ -250,9 +276,17 @@ def _tokens(usage: Usage) -> list[int]:
     return [*tokens, usage.output] if usage.output else tokens
 
 
-def _usage(tokens: Sequence[int]) -> Usage:
+def _usage(tokens: Sequence[int]) -> Usage | None:
+    """The usage; None where it cannot be true."""
     read, write_5m, write_1h, uncached, *output = tokens
+    if not all(0 <= count <= _MOST_TOKENS for count in tokens):
+        return None
     return Usage(uncached, read, write_5m, write_1h, sum(output))
+
+
+def _usd(nanos: int) -> Decimal | None:
+    """US dollars; None where they cannot be true."""
+    return nanos * _NANO if 0 <= nanos <= _MOST_NANOS else None
 
 
 def _nanos(usd: Decimal) -> int:

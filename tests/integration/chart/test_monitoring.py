@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from charts.dashboard import dashboard
 from charts.generate import CHART, ROOT, matrix, objects, rendered
 from headwater.contract.reasons import Reason
-from headwater.providers.usage import Usage
+from headwater.providers.usage import Charge, Statement, Usage
 from headwater.sidecar.bundles import BundleFollower
 from headwater.sidecar.lanes import Lanes
 from headwater.sidecar.metrics import Identity, Outcome
@@ -47,7 +47,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     revision = declared.route.stable
     series = sidecar.of(revision, bundles.MODEL)
     series.ended(Outcome.HIT, eligible=True)
-    series.used(bundles.MODEL, Usage(1, 1, 1, 1, 1))
+    series.used(bundles.MODEL, Statement((Charge(Usage(1, 1, 1, 1, 1)),)))
     series.violated(next(iter(Reason)))
     series.first_byte.add(0.1)
     series.overhead.add(0.1)

@@ -26,7 +26,7 @@ from headwater.evidence.scrape import Sidecars, parse
 from headwater.evidence.source import SourceUnavailableError
 from headwater.providers.cost import cost
 from headwater.providers.models import lookup
-from headwater.providers.usage import Usage
+from headwater.providers.usage import Charge, Statement, Usage
 from headwater.rollout.state import Counts
 from headwater.sidecar.bundles import BundleFollower
 from headwater.sidecar.lanes import Lanes
@@ -168,7 +168,7 @@ def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
     ):
         for _ in range(times):
             counted.ended(outcome, eligible=eligible)
-    counted.used("claude-opus-5", Usage(1_000, 0, 0, 0, 100))
+    counted.used("claude-opus-5", Statement((Charge(Usage(1_000, 0, 0, 0, 100)),)))
     counted.first_byte.add(0.25)
     counted.first_byte.add(0.5)
     before = datetime.now(UTC).replace(microsecond=0)

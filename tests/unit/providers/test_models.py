@@ -26,7 +26,7 @@ def test_every_fact_says_where_it_comes_from_and_when(facts: ModelFacts) -> None
     for source in (facts.min_cacheable_source, *(tier.source for tier in facts.prices)):
         assert source.kind
         assert source.page
-        assert dt.date(2026, 1, 1) <= source.as_of <= dt.date(2026, 11, 21)
+        assert dt.date(2026, 1, 1) <= source.as_of <= dt.date(2026, 11, 30)
         assert str(source) == f"{source.kind}, {source.page}, as of {source.as_of}"
 
 
