@@ -6,13 +6,14 @@ platform.claude.com/docs/en/api/messages and .../docs/en/build-with-claude/strea
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from headwater.providers.models import ModelFacts
 from headwater.providers.usage import Usage
+from headwater.simulator.iterations import Iteration
 from headwater.simulator.prompt import Prompt
 
 # Four bytes each with the blank that follows: one token in the estimator's currency.
@@ -23,8 +24,8 @@ _WORDS: Final = (
 _WORDS_PER_DELTA: Final = 8
 
 
-def wire_usage(usage: Usage, tier: str = "standard") -> dict[str, Any]:
-    """The `usage` object of an answer."""
+def wire_usage(usage: Usage) -> dict[str, Any]:
+    """The counts of an answer's `usage` object, or of one of its iterations."""
     return {
         "input_tokens": usage.uncached,
         "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
@@ -34,7 +35,6 @@ def wire_usage(usage: Usage, tier: str = "standard") -> dict[str, Any]:
             "ephemeral_1h_input_tokens": usage.cache_write_1h,
         },
         "output_tokens": usage.output,
-        "service_tier": tier,
     }
 
 
@@ -44,7 +44,7 @@ class Answer:
     def __init__(
         self,
         prompt: Prompt,
-        usage: Usage,
+        iterations: Sequence[Iteration],
         message_id: str,
         answer_tokens: int,
         tier: str = "standard",
@@ -56,11 +56,32 @@ class Answer:
         ]
         self._stop_reason = "max_tokens" if prompt.max_tokens <= answer_tokens else "end_turn"
         self._id = message_id
-        self._tier = tier
         self._model = prompt.facts.dated_id or prompt.facts.id
-        self.usage = msgspec.structs.replace(usage, output=length)
+        *before, last = iterations
+        spoken = msgspec.structs.replace(last.usage, output=length)
+        self._iterations = [*before, Iteration(last.kind, spoken)]
+        self._whole = _sum(each.usage for each in self._iterations if each.kind == "message")
+        self._terms = {"service_tier": tier, **prompt.terms}
+        searches = sum(each.kind == "message" for each in before)
+        self._more: dict[str, Any] = {}
+        if before:
+            self._more["iterations"] = [
+                {"type": each.kind, **wire_usage(each.usage)} for each in self._iterations
+            ]
+        if searches:
+            uses = {"web_search_requests": searches, "web_fetch_requests": 0}
+            self._more["server_tool_use"] = uses
+        self.usage = _sum(each.usage for each in self._iterations)
+        """All that is billed."""
 
-    def _message(self, content: list[Any], stop_reason: str | None, usage: Usage) -> dict[str, Any]:
+    @property
+    def bill(self) -> dict[str, Any]:
+        """The answer's whole `usage` object."""
+        return {**wire_usage(self._whole), **self._terms, **self._more}
+
+    def _message(
+        self, content: list[Any], stop_reason: str | None, usage: dict[str, Any]
+    ) -> dict[str, Any]:
         return {
             "id": self._id,
             "type": "message",
@@ -70,17 +91,19 @@ class Answer:
             "stop_reason": stop_reason,
             "stop_sequence": None,
             "stop_details": None,
-            "usage": wire_usage(usage, self._tier),
+            "usage": usage,
         }
 
     def json(self) -> bytes:
         """The whole answer as one message; a pre-warm's has no content."""
         content = [{"type": "text", "text": " ".join(self._words)}] if self._words else []
-        return msgspec.json.encode(self._message(content, self._stop_reason, self.usage))
+        return msgspec.json.encode(self._message(content, self._stop_reason, self.bill))
 
     def events(self) -> Iterator[bytes]:
         """The answer as server-sent events, in order."""
-        opening = msgspec.structs.replace(self.usage, output=min(1, self.usage.output))
+        first = next(each.usage for each in self._iterations if each.kind == "message")
+        begun = msgspec.structs.replace(first, output=min(1, first.output))
+        opening = {**wire_usage(begun), **self._terms}
         yield _event("message_start", message=self._message([], None, opening))
         yield _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
         yield _event("ping")
@@ -93,9 +116,21 @@ class Answer:
         yield _event(
             "message_delta",
             delta={"stop_reason": self._stop_reason, "stop_sequence": None},
-            usage={"output_tokens": self.usage.output},
+            usage=self._closing(),
         )
         yield _event("message_stop")
+
+    def _closing(self) -> dict[str, Any]:
+        """What the end of a stream says: cumulative counts, without the split by TTL."""
+        if not self._more:
+            return {"output_tokens": self._whole.output}
+        counts = wire_usage(self._whole)
+        del counts["cache_creation"]
+        return {**counts, **self._more}
+
+
+def _sum(usages: Iterator[Usage]) -> Usage:
+    return sum(usages, Usage())
 
 
 def error_event(kind: str, message: str) -> bytes:

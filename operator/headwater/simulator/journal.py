@@ -24,7 +24,8 @@ class Record:
     """One request: what arrived, byte for byte where asked for, and what it was answered.
 
     `number` counts from 1; `at` is the simulated clock's, in seconds since the start. `status`
-    is 0 until the answer is ready. A refused request has no usage but zeros.
+    is 0 until the answer is ready. A refused request has no usage but zeros. `usage` are all tokens
+    that are billed, `bill` is the answer's own `usage` object.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Record:
     status: int = 0
     model: str = ""
     usage: Usage = field(default_factory=Usage)
+    bill: dict[str, Any] = field(default_factory=dict)
     hashes: dict[str, Any] = field(default_factory=dict)
 
     def shown(self, *, bodies: bool) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class Record:
             "model": self.model,
             "workspace": self.workspace,
             "usage": msgspec.structs.asdict(self.usage),
+            "bill": self.bill,
             **self.hashes,
         }
         return shown | ({"body": self.body.decode("utf-8", "replace")} if bodies else {})
@@ -77,9 +80,9 @@ class Journal:
             self._drop_body(old)
         return record
 
-    def finish(self, record: Record, usage: Usage) -> None:
+    def finish(self, record: Record, usage: Usage, bill: dict[str, Any]) -> None:
         """Add an answered request's usage to its record and to the totals."""
-        record.usage = usage
+        record.usage, record.bill = usage, bill
         key = (record.model, record.workspace)
         totals = self._totals.pop(key, None) or collections.Counter()
         self._totals[key] = totals  # the most recently used is last

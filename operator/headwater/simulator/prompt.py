@@ -8,7 +8,7 @@ section begins.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -33,17 +33,48 @@ _RUNS: Final = ("tool_use", "tool_result")
 _SECTIONS: Final = ("tools", "system", "messages")
 
 
+_COMPACT: Final = "compact_20260112"
+_COMPACT_DEFAULT: Final = 150_000
+_COMPACT_LEAST: Final = 50_000
+"""Tokens (platform.claude.com/docs/en/build-with-claude/compaction, as quoted in October 2026)."""
+
+
+class _Trigger(msgspec.Struct):
+    value: int
+
+
+class _Edit(msgspec.Struct):
+    type: str
+    trigger: _Trigger | None = None
+
+
+class _ContextManagement(msgspec.Struct):
+    edits: list[_Edit] = []
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A request that the provider would accept.
 
-    `max_tokens` is 0 for a pre-warm and for a count; `tokens` is the whole prompt.
+    `max_tokens` is 0 for a pre-warm and for a count; `tokens` is the whole prompt. `shared` are the
+    positions before the messages. `terms` are what else it is billed by, as its usage says;
+    `searches` tells whether the provider may search the web for it, `compacts` whether its history
+    is compacted before it is answered.
     """
 
     facts: ModelFacts
     positions: tuple[Position, ...]
     max_tokens: int
     stream: bool
+    shared: int = 0
+    terms: Mapping[str, str] = field(default_factory=dict)
+    searches: bool = False
+    compact_from: int | None = None
+
+    @property
+    def compacts(self) -> bool:
+        """Whether it is as long as the trigger of a compaction."""
+        return self.compact_from is not None and self.tokens >= self.compact_from
 
     @property
     def tokens(self) -> int:
@@ -95,7 +126,33 @@ def read_prompt(
         positions=tuple(_positions(marked, _section_keys(body, blocks), lane, facts)),
         max_tokens=max_tokens,
         stream=body.get("stream") is True,
+        shared=sum(block.section != "messages" for block in blocks),
+        terms={
+            name: body[name]
+            for name in ("speed", "inference_geo")
+            if isinstance(body.get(name), str)
+        },
+        searches=any(str(tool.get("type", "")).startswith("web_search_") for tool in tools),
+        compact_from=_compact_from(body),
     )
+
+
+def _compact_from(body: Mapping[str, Any]) -> int | None:
+    """From how many tokens on the history is compacted; None where that is not asked for."""
+    try:
+        asked = msgspec.convert(body.get("context_management") or {}, _ContextManagement)
+    except msgspec.ValidationError as error:
+        raise invalid(f"context_management: {error}") from error
+    for edit in asked.edits:
+        if edit.type == _COMPACT:
+            value = edit.trigger.value if edit.trigger else _COMPACT_DEFAULT
+            if value < _COMPACT_LEAST:
+                raise invalid(
+                    "context_management.edits.trigger.value: Input should be greater than or equal"
+                    f" to {_COMPACT_LEAST}"
+                )
+            return value
+    return None
 
 
 def _model(body: Mapping[str, Any]) -> ModelFacts:

@@ -23,6 +23,7 @@ from headwater.simulator.cache import Outcome, PromptCache
 from headwater.simulator.errors import ApiError, invalid
 from headwater.simulator.faults import Faults, Planned
 from headwater.simulator.identity import check_bearer, exchanged
+from headwater.simulator.iterations import MAX_SEARCHES, Iteration, run
 from headwater.simulator.journal import Journal, Record
 from headwater.simulator.prompt import Prompt, read_prompt
 from headwater.simulator.validation import VERSIONS
@@ -189,8 +190,10 @@ class Simulator:
         await asyncio.sleep(latency_ms / 1000)
         self._cache.commit(outcome)
         message_id = f"msg_simulator{request[_REQUEST_ID][-12:]}"
-        answer = Answer(prompt, outcome.usage, message_id, self._settings.answer_tokens)
-        self._journal.finish(record, answer.usage)
+        searches = _searches(request) if prompt.searches else 0
+        iterations = run(prompt, outcome, self._cache, searches=searches, now=record.at)
+        answer = Answer(prompt, iterations, message_id, self._settings.answer_tokens)
+        self._journal.finish(record, answer.usage, answer.bill)
         if prompt.stream:
             return await _stream(request, answer, fault)
         if fault == "truncate":
@@ -231,12 +234,12 @@ class Simulator:
         outcome = self._cache.begin(prompt.positions, prompt.facts.min_cacheable_tokens, record.at)
         answer = Answer(
             prompt,
-            outcome.usage,
+            [Iteration("message", outcome.usage)],
             f"msg_simulator{record.number:012d}",
             self._settings.answer_tokens,
             tier="batch",
         )
-        self._journal.finish(record, answer.usage)
+        self._journal.finish(record, answer.usage, answer.bill)
         record.status = 200
         return {"type": "succeeded", "message": msgspec.Raw(answer.json())}, outcome
 
@@ -323,6 +326,14 @@ class Simulator:
         except msgspec.DecodeError as error:
             raise invalid(str(error)) from error
         return _json({"planned": len(self._faults)})
+
+
+def _searches(request: web.Request) -> int:
+    """How many web searches a request wants to have pretended."""
+    asked = request.headers.get("x-simulator-searches", "0")
+    if not asked.isascii() or not asked.isdecimal() or int(asked[:9]) > MAX_SEARCHES:
+        raise invalid(f"x-simulator-searches: give a number of at most {MAX_SEARCHES}")
+    return int(asked)
 
 
 def _decoded(body: bytes) -> dict[str, Any]:
