@@ -344,7 +344,7 @@ class _Warming:
             return _Answer("Failed", message=client.refused)
         try:
             async with asyncio.timeout_at(self.deadline):
-                usage = await self._send(client, lane)
+                statement = await self._send(client, lane)
         except _NoBudgetError as error:
             return _Answer("Skipped", message=str(error))
         except RefusalError as error:
@@ -360,9 +360,16 @@ class _Warming:
                 client.refused = str(error)
             wait = int(error.retry_after or 0) + bool(error.retry_after)
             return _Answer("Failed", message=str(error), retry_after=wait)
-        if usage is None:
-            message = f"{client.host} answered without a usage that can be: check the base URL."
+        if statement is None:
+            message = f"{client.host} answered without any usage: check the base URL."
             return _Answer("Failed", message=message)
+        if statement.flawed:
+            message = (
+                f"{client.host} answered with a usage that cannot be true: find out what stands"
+                " between this job and the provider. The most that it can have cost is counted."
+            )
+            return _Answer("Failed", message=message)
+        usage = statement.usage
         if usage.prompt == usage.uncached:
             return _Answer("Cold", usage, _uncached(usage, lane.model))
         if usage.cache_write_5m + usage.cache_write_1h and self.run.verify_attempts:
@@ -375,8 +382,8 @@ class _Warming:
             async with asyncio.timeout_at(self.deadline):
                 for _ in range(self.run.verify_attempts):
                     await asyncio.sleep(self.run.verify_delay)
-                    usage = await self._send(client, lane)
-                    if usage is not None and usage.cache_read:
+                    statement = await self._send(client, lane)
+                    if statement is not None and statement.usage.cache_read:
                         return ""
         except (_NoBudgetError, _RefusedError, TimeoutError) as error:
             why = str(error) or "the run's time was over"
@@ -386,7 +393,7 @@ class _Warming:
             " check that no gateway changes the request or spreads it over several workspaces."
         )
 
-    async def _send(self, client: "_Client", lane: _Lane) -> Usage | None:
+    async def _send(self, client: "_Client", lane: _Lane) -> Statement | None:
         """Send it, and again where the provider asks for that and the run has time.
 
         Raises:
@@ -407,7 +414,7 @@ class _Warming:
                 retries += 1
                 await asyncio.sleep(wait)
 
-    async def _send_once(self, client: "_Client", lane: _Lane) -> Usage | None:
+    async def _send_once(self, client: "_Client", lane: _Lane) -> Statement | None:
         if not self.purse.take(lane.worst):
             raise _NoBudgetError(_no_budget(lane, self.purse))
         lane.requests += 1
@@ -422,7 +429,7 @@ class _Warming:
                 return await self._send_once(client, lane)
             raise
         self.purse.give_back(max(kept - lane.billed(statement), Decimal(0)))
-        return None if statement is None or statement.flawed else statement.usage
+        return statement
 
     def _body(self, lane: _Lane) -> bytes:
         asked = {

@@ -258,3 +258,72 @@ async def test_an_identity_without_a_token(
     assert said in lane.message
     assert "mount a projected token there" in lane.message
     assert provider.sent == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wait"),
+    [
+        ("9" * 400, 0),
+        ("-5", 0),
+        ("NaN", 0),
+        ("1e9", 0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 0),
+        ("999999", 86_401),
+        ("300", 301),
+    ],
+)
+async def test_a_wait_is_bounded(provider: Provider, key: Path, text: str, wait: int) -> None:
+    """However many digits the header has: the run goes on, and the next lane gets its request."""
+    provider.will(refusal(429, retry_after=text, x_should_retry="false"), READ)
+    first, second = await warm(
+        provider, key, bundle=bundle(CANDIDATE), revisions="StableAndCandidate"
+    )
+    assert (first.state, first.retry_after) == ("Failed", wait)
+    assert second.state == "Warm"
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"cache_read_input_tokens": 10**30},
+        {"cache_read_input_tokens": -1},
+        {"iterations": [{"type": "message", "input_tokens": -1}]},
+    ],
+)
+async def test_a_usage_that_cannot_be_warms_nothing(
+    provider: Provider, key: Path, usage: Any
+) -> None:
+    """It is named, the most that the request may cost counts, and the next lane is warmed."""
+    provider.will(answer(**usage), READ)
+    first, second = await warm(
+        provider, key, bundle=bundle(CANDIDATE), revisions="StableAndCandidate"
+    )
+    assert (first.state, first.usage) == ("Failed", None)
+    assert "a usage that cannot be true" in first.message
+    assert first.usd == job.worst_cost(bundle(CANDIDATE), STABLE.digest, OPUS)
+    assert second.state == "Warm"
+
+
+async def test_an_answer_of_a_gateways_own_warms_nothing(provider: Provider, key: Path) -> None:
+    """The provider was not asked: it costs nothing, and the report says what to do."""
+    provider.will(Says(READ, headers={"cf-aig-cache-status": "HIT"}))
+    (lane,) = await warm(provider, key, allowance=Decimal(1))
+    assert (lane.state, lane.usage, lane.usd) == ("Failed", None, None)
+    assert "cloudflare answered out of a store of its own" in lane.message
+
+
+async def test_what_has_no_price_counts_at_its_worst(provider: Provider, key: Path) -> None:
+    """A tier that is paid for in advance; within a budget it is not free."""
+    priority = {"input_tokens": 8, "cache_read_input_tokens": 5000, "service_tier": "priority"}
+    provider.will(answer() | {"usage": priority})
+    (lane,) = await warm(provider, key, allowance=Decimal(1))
+    assert lane.state == "Warm"
+    assert lane.usd == job.worst_cost(bundle(), STABLE.digest, OPUS)
+    assert "service_tier" in lane.message
+
+
+async def test_an_endless_answer_is_left(provider: Provider, key: Path) -> None:
+    """What no provider sends must not fill the job's memory."""
+    provider.will(Says({"padding": "x" * (2 << 20)}, headers={"x-should-retry": "false"}))
+    (lane,) = await warm(provider, key)
+    assert lane.state == "Failed"

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -21,7 +22,7 @@ from headwater.warmer.report import (
 )
 
 AT = datetime(2026, 11, 21, 7, 20, 1, 250_000, tzinfo=UTC)
-COUNTS = st.integers(0, 2**53)
+COUNTS = st.integers(0, 10**9)
 MILLISECONDS = st.integers(0, 600_000).map(lambda ms: AT + timedelta(milliseconds=ms))
 LANES = st.builds(
     WarmedLane,
@@ -135,3 +136,39 @@ def test_what_is_no_report(message: str | bytes, said: str) -> None:
     """A crash's log, another format or a damaged report is one error that says where to look."""
     with pytest.raises(ReportError, match=said):
         decode(message)
+
+
+def told(tokens: object, **members: object) -> WarmedLane:
+    """The lane of a report whose numbers somebody made up."""
+    given = {"requests": 1, "nanos": 5, "retry_after": 0} | members
+    numbers = [given["requests"], given["nanos"], given["retry_after"]]
+    (found,) = decode(change(lanes=[[0, 0, 0, 0, "Warm", tokens, None, *numbers]])).lanes
+    return found
+
+
+@pytest.mark.parametrize(
+    ("lane", "named"),
+    [
+        (told([1, 2, 3, 4], nanos=-5), "cost"),
+        (told([1, 2, 3, 4], nanos=10**30), "cost"),
+        (told([-1, 2, 3, 4]), "tokens"),
+        (told([10**30, 2, 3, 4]), "tokens"),
+        (told([1, 2, 3, 4], requests=-1), "number of requests"),
+        (told([1, 2, 3, 4], retry_after=-1), "wait"),
+        (told([1, 2, 3, 4], retry_after=10**400), "wait"),
+    ],
+)
+def test_a_number_that_cannot_be_is_left_out_and_named(lane: WarmedLane, named: str) -> None:
+    """The rest of the report stands: one lane's lie must not hide the others' costs."""
+    assert lane.message == f"its {named} cannot be true and is not counted."
+    assert lane.usd is None or lane.usd >= 0
+    assert lane.requests >= 0
+    assert lane.retry_after >= 0
+    assert (lane.usage is None) == (named == "tokens") == (lane.state == "Failed")
+
+
+@pytest.mark.parametrize(("nanos", "usd"), [(-5, "0"), (10**30, "0"), (5, "5E-9")])
+def test_what_was_cut_costs_no_less_than_nothing(nanos: int, usd: str) -> None:
+    """A negative sum would give a budget back."""
+    report = decode(change(cut=3, cut_nanos=nanos))
+    assert report.usd == Decimal(usd)
