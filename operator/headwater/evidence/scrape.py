@@ -29,6 +29,10 @@ _LINE_LIMIT: Final = 16 << 10
 _OURS: Final = tuple(name.encode() for name in (*READ, START))
 
 
+class ImpossibleError(ValueError):
+    """A reading that cannot be; the message says what of it."""
+
+
 @dataclass(slots=True)
 class _Silence:
     pause: float
@@ -42,6 +46,8 @@ class Sidecars:
     targets: Callable[[], Mapping[str, str]]
     clock: Callable[[], float] = time.monotonic
     _silent: dict[str, _Silence] = field(default_factory=dict, init=False)
+    _named: set[str] = field(default_factory=set, init=False)
+    """Those of whose readings the log has said that they cannot be."""
 
     async def read(self, take: Callable[[Sample], object]) -> None:
         """Ask every sidecar at once, except for those that keep hanging.
@@ -51,6 +57,7 @@ class Sidecars:
         """
         targets = dict(self.targets())
         self._silent = {url: self._silent[url] for url in targets.values() if url in self._silent}
+        self._named &= set(targets.values())
         gate = asyncio.Semaphore(_AT_ONCE)
         parsing = asyncio.Lock()  # one thread: more would take turns with the event loop's
         connector = aiohttp.TCPConnector(limit=_AT_ONCE)
@@ -68,6 +75,9 @@ class Sidecars:
                     except TimeoutError:
                         self._wait_longer(url)
                         return f"{name} at {url} did not answer in {_TIMEOUT.total:.0f} s"
+                    except ImpossibleError as error:
+                        self._name(name, url, error)
+                        return f"{name} at {url}: {error}"
                     except (aiohttp.ClientError, ValueError, OSError) as error:
                         return f"{name} at {url}: {error}"
                 self._silent.pop(url, None)
@@ -82,6 +92,17 @@ class Sidecars:
         if targets and len(said) == len(due):
             last = f", for one {said[0]}" if said else ""
             raise SourceUnavailableError(f"none of {len(targets)} sidecars can be read{last}")
+
+    def _name(self, name: str, url: str, error: Exception) -> None:
+        """Say once of a sidecar that nothing of its readings counts."""
+        if url not in self._named:
+            self._named.add(url)
+            _log.warning(
+                "nothing that %s at %s says counts as evidence, because it cannot be: %s",
+                name,
+                url,
+                error,
+            )
 
     def _is_due(self, url: str) -> bool:
         silence = self._silent.get(url)
@@ -105,7 +126,7 @@ async def _ours(chunks: AsyncIterator[bytes]) -> str:
     """The lines of an exposition that matter: a tenth of it, and the rest is never held.
 
     Raises:
-        ValueError: it is larger than one of ours.
+        ImpossibleError: it is larger than one of ours, or no text.
     """
     read = kept = 0
     ours: list[bytes] = []
@@ -118,21 +139,27 @@ async def _ours(chunks: AsyncIterator[bytes]) -> str:
         kept += sum(map(len, found))
         longest = max(len(rest), max(map(len, found), default=0))
         if read > _READ_LIMIT or kept > _KEPT_LIMIT or longest > _LINE_LIMIT:
-            raise ValueError(f"too much after {read:,} bytes: this is no sidecar")
-    return b"\n".join([*ours, rest, b""]).decode()
+            raise ImpossibleError(f"too much after {read:,} bytes: this is no sidecar")
+    try:
+        return b"\n".join([*ours, rest, b""]).decode()
+    except UnicodeDecodeError as error:
+        raise ImpossibleError(f"it is no text ({error})") from error
 
 
 def parse(target: str, text: str) -> Sample:
     """A sample from a Prometheus exposition.
 
     Raises:
-        ValueError: it is not an exposition, or `sample_of` refuses what it says.
+        ImpossibleError: it is not an exposition, or `sample_of` refuses what it says.
     """
-    return sample_of(
-        target,
-        (
-            Reading(sample.name, sample.labels, sample.value)
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        ),
-    )
+    try:
+        return sample_of(
+            target,
+            (
+                Reading(sample.name, sample.labels, sample.value)
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+            ),
+        )
+    except ValueError as error:
+        raise ImpossibleError(str(error)) from error

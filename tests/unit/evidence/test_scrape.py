@@ -452,3 +452,24 @@ async def test_what_is_too_large_for_a_sidecar_is_left_out(line: str) -> None:
 
     async with serving(large=large, good=good) as targets:
         assert [sample.target for sample in await read(targets)] == ["good"]
+
+
+async def test_what_cannot_be_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Two megabytes, or an absurd count: bounded, not believed, and the others are read."""
+
+    async def large(_: web.Request) -> web.Response:
+        labels = LABELS + ',team="' + "x" * 200 + '"'
+        return web.Response(text=START + requests("hit", "true", "1", labels) * 9_000)
+
+    async def absurd(_: web.Request) -> web.Response:
+        return web.Response(text=START + requests("hit", "true", "1e30"))
+
+    async with serving(large=large, absurd=absurd, good=good) as targets:
+        samples: list[Sample] = []
+        sidecars = Sidecars(lambda: targets)
+        for _ in range(3):
+            await sidecars.read(samples.append)
+    assert {sample.target for sample in samples} == {"good"}
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 2
+    assert all("counts as evidence" in said for said in warned)
