@@ -15,13 +15,13 @@ import msgspec
 
 from headwater.client.contract import Contract, put_before
 from headwater.client.placing import is_marked, mark, mark_last
-from headwater.client.plain import plain, plain_blocks, plain_messages, usage_of
+from headwater.client.plain import plain, plain_blocks, plain_messages, statement_of
 from headwater.contract.assembly import TTL_SECONDS
 from headwater.contract.content import TTL
 from headwater.contract.errors import BusyError, HistoryError, RequestError
 from headwater.contract.placing import Strategy
 from headwater.economics.warming import Lane
-from headwater.providers.cost import Cost, cost
+from headwater.providers.cost import Cost, invoice
 from headwater.providers.models import lookup
 from headwater.providers.usage import Usage
 
@@ -156,14 +156,15 @@ class Conversation:
         said = plain(answer, "answer")[0]
         if not isinstance(said, dict) or not said.get("content"):
             raise RequestError("answer", "it has no content: there is nothing to go on from.")
-        usage = usage_of(answer)
-        facts = lookup(self.model)
-        priced = None if facts is None else cost(usage, facts)
+        statement = statement_of(answer)
+        usage = statement.usage
+        bill = invoice(statement, self.model)
+        priced = None if bill.unpriced else bill.cost
         with self._lock:
             self._append({"role": "assistant", "content": said["content"]})
             self._asking = None
-            self._last_prompt = usage.prompt
-            self.usage = _sum(self.usage, usage)
+            self._last_prompt = statement.first.prompt
+            self.usage = self.usage + usage
             both = self._cost is not None and priced is not None
             self._cost = _costs(self._cost, priced) if both else None
 
@@ -412,11 +413,6 @@ def _task() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
     except RuntimeError:
         return None
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    both = zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
-    return Usage(*(a + b for a, b in both))
 
 
 def _costs(one: Cost | None, other: Cost | None) -> Cost | None:

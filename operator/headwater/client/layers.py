@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
 
-from headwater.client.plain import usage_of
+from headwater.client.plain import statement_of
 from headwater.contract.content import MARKER_KEY, TTL
 from headwater.contract.errors import RequestError
 
@@ -88,7 +88,7 @@ class Layers:
         The parts are `contract`, each layer that has a text here, and `messages`. Nobody counts
         their tokens apart, so the prompt's are split by bytes.
         """
-        usage = usage_of(answer)
+        usage = statement_of(answer).first
         layers = [(each.name, texts[each.name]) for each in self._layers if texts.get(each.name)]
         sizes = [(name, len(msgspec.json.encode(text))) for name, text in layers]
         prefix = len(msgspec.json.encode([request.get("tools", []), request.get("system", [])]))

@@ -8,7 +8,7 @@ import msgspec
 
 from headwater.contract.errors import RequestError
 from headwater.contract.markers import Marker
-from headwater.providers.usage import Usage, usage_from_json
+from headwater.providers.usage import FLAWED, Statement, statement_from_json
 
 MESSAGE_LIMIT: Final = 100_000
 """Messages that the provider takes in one request (API reference, as of 2026-08-22)."""
@@ -105,9 +105,12 @@ def plain_blocks(system: str | Sequence[Any], where: str = "system") -> list[dic
     return list(copy)
 
 
-def usage_of(answer: Any) -> Usage:
-    """What an answer used: one of the SDK's messages, or the same as a dict."""
-    return usage_from_json(plain(answer, "answer")[1]) or Usage()
+def statement_of(answer: Any) -> Statement:
+    """What an answer is billed for: one of the SDK's messages, or the same as a dict.
+
+    Without a usage it is flawed: nothing can be said of its cost.
+    """
+    return statement_from_json(plain(answer, "answer")[1]) or FLAWED
 
 
 def _of_form(decode: Callable[[bytes], Any], text: bytes, where: str, form: str) -> None:

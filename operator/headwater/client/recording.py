@@ -12,6 +12,7 @@ import msgspec
 
 from headwater.client.audit import Privacy, hashed
 from headwater.contract.errors import RequestError
+from headwater.providers.gateways import layer_of
 from headwater.providers.usage import SseUsageParser, Usage, usage_from_json
 from headwater.sidecar.relay.plan import Collect, Ending, Head, Reply, Send
 
@@ -89,12 +90,17 @@ class _Exchange:
     def __init__(self, line: dict[str, Any], ended: Callable[[], None]) -> None:
         self.line = line
         self.finished = False
+        self._of_provider = True
         self._ended = ended
         self._stream: SseUsageParser | None = None
         self._body = bytearray()
 
     def began(self, status: int, fields: Mapping[bytes, bytes]) -> Sequence[tuple[bytes, bytes]]:
         self.line["status"] = status
+        if layer := layer_of(fields):
+            # Its usage is that of another request.
+            self.line["layer"] = layer.value
+            self._of_provider = False
         if fields.get(b"content-type", b"").startswith(b"text/event-stream"):
             self._stream = SseUsageParser()
         return ()
@@ -108,7 +114,7 @@ class _Exchange:
     def ended(self, ending: Ending) -> None:
         del ending  # what was counted until then is what there is
         usage = usage_from_json(bytes(self._body)) if self._stream is None else self._stream.usage
-        if usage is not None:
+        if usage is not None and self._of_provider:
             self.line["usage"] = _as_the_provider_says(usage)
         self.finished = True
         self._ended()

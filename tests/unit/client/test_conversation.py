@@ -343,3 +343,34 @@ async def test_a_trigger_that_failed_leaves_it_cold(caplog: pytest.LogCaptureFix
     await talk._warming
     assert not talk.likely_warm
     assert "could not be warmed" in caplog.text
+
+
+def test_its_cost_is_what_is_billed() -> None:
+    """Searches, a compaction and a speed stand in the answer's usage."""
+    talk = begun()
+    talk.user("a")
+    talk.request()
+    said = answer(input_tokens=10, output_tokens=5)
+    said["usage"] |= {
+        "speed": "fast",
+        "server_tool_use": {"web_search_requests": 2},
+        "iterations": [
+            {"type": "compaction", "input_tokens": 1_000},
+            {"type": "message", "input_tokens": 10, "output_tokens": 5},
+        ],
+    }
+    talk.add(said)
+    assert talk.cost is not None
+    # (1,010 * 5 + 5 * 25) * 2 in millionths, and two searches.
+    assert talk.cost.actual == Decimal("0.03035")
+    assert talk.usage.uncached == 1_010
+
+
+@pytest.mark.parametrize("usage", [{"input_tokens": -1}, {"service_tier": "priority"}, None])
+def test_where_its_cost_cannot_be_told_none_is_said(usage: Any) -> None:
+    """Rather than one that is too small."""
+    talk = begun()
+    talk.user("a")
+    talk.request()
+    talk.add(answer() | {"usage": usage})
+    assert talk.cost is None
