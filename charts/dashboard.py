@@ -83,14 +83,14 @@ PANELS: Final = (
         "currencyUSD",
         f"sum by (team) (increase(headwater_cost_usd_total{{{_SELECTED}}}[1h]))",
         "{{team}}",
-        "List price an hour, where the model's price is known.",
+        "What is billed an hour, as far as prices are known (headwater_unpriced_answers_total).",
     ),
     Panel(
         "Saved by caching",
         "currencyUSD",
         f"sum by (prefix) (delta(headwater_savings_usd_total{{{_SELECTED}}}[1h]))",
         "{{prefix}}",
-        "An hour, against no cache at all; negative where writes cost more than reads saved.",
+        "An hour, against what applications sent, uncached; negative where that is cheaper.",
     ),
     Panel(
         "Time to first byte, 95th percentile",

@@ -264,7 +264,8 @@ def _statement(wire: _WireUsage) -> Statement:
     credit = wire.fallback_credit and wire.fallback_credit.status
     if credit and credit.type == "redeemed":
         unknown.add("fallback_credit")  # it is billed as if another model had cached the history
-    charges, first = (Charge(usage),), usage
+    charges: tuple[Charge, ...] = (Charge(usage),)
+    first = usage
     if wire.iterations:
         charges, first = _itemized(usage, wire.iterations)
         unknown |= {each.type for each in wire.iterations} - _INCLUDED - _EXTRA

@@ -399,7 +399,7 @@ class Exchange:
         self._status = status
         if not self._counted:
             return
-        self._layer = layer_of(fields) if fields else None
+        self._layer = layer_of(fields) if fields and status == 200 else None  # noqa: PLR2004
         if self._layer is not None:
             # The provider was not asked: nothing was warmed, billed, or proven.
             if self._turn is not None:
@@ -432,7 +432,7 @@ class Exchange:
         statement = self._statement()
         outcome = self._outcome(ending, statement)
         answered = self._status == 200 and self._layer is None  # noqa: PLR2004 - HTTP
-        if answered and (statement is not None or ending is Ending.COMPLETE):
+        if answered:
             ours = self._form is not None
             self._series.used(self.model, statement, ours=ours, copied=self.copied)
         self.usage = None if statement is None else statement.usage

@@ -133,9 +133,8 @@ class _Warming:
 
     def ended(self, ending: Ending) -> None:
         well = self._asked and ending is Ending.COMPLETE
-        statement = statement_from_json(self._answer)
-        if self._asked and (statement is not None or well):
-            self._form.series.used(self._form.lane.model, statement)
+        if self._asked:
+            self._form.series.used(self._form.lane.model, statement_from_json(self._answer))
         self._then(well=well)
         if not well:
             _log.warning(

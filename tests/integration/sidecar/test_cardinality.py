@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from headwater.contract.reasons import Reason
+from headwater.providers.cost import Unpriced
 from headwater.sidecar.continuity import Break
 from headwater.sidecar.lanes import CAPACITY
 from headwater.sidecar.metrics import Outcome
@@ -28,6 +29,7 @@ WORST: Final = {
     "headwater_output_tokens": 2,
     "headwater_contract_violations": 2 * len(Reason),
     "headwater_cost_usd": 2,
+    "headwater_unpriced_answers": 2 * len(Unpriced),
     "headwater_savings_usd_total": 2,
     "headwater_time_to_first_byte_seconds": 2 * 13,
     "headwater_overhead_seconds": 2 * 12,

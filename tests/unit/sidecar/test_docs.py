@@ -7,6 +7,8 @@ import click
 
 from headwater.cli.sidecar import command
 from headwater.contract.reasons import Reason
+from headwater.providers.cost import Unpriced
+from headwater.providers.gateways import Layer
 from headwater.sidecar.continuity import Break
 from headwater.sidecar.metrics import Identity, Outcome
 from headwater.sidecar.misses import MissReason
@@ -24,6 +26,15 @@ def test_every_reason_has_a_row_and_no_other_does() -> None:
 def test_every_outcome_is_named() -> None:
     """As the metric has them."""
     assert all(f"`{outcome}`" in DOCS for outcome in Outcome)
+
+
+def test_whatever_has_no_price_and_every_layer_is_named() -> None:
+    """As the metrics have them."""
+    _, rest = DOCS.split("### What an answer costs")
+    prices, gateways = rest.split("### Answers of a gateway's own")
+    assert all(f"`{reason}`" in prices for reason in Unpriced)
+    rows = re.findall(r"^\| `([a-z]+)` \|.+\|$", gateways, re.MULTILINE)
+    assert rows[: 1 + len(Layer)] == ["layer", *Layer]
 
 
 def test_every_flag_and_label_is_named() -> None:

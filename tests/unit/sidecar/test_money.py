@@ -123,7 +123,7 @@ async def test_cost_is_what_is_billed(
     else:
         exchange.chunk(json.dumps({"usage": usage}).encode())
     exchange.end(Ending.COMPLETE)
-    assert money(bench) == (pytest.approx(cost), pytest.approx(saved))
+    assert money(bench) == pytest.approx((cost, saved))
     assert unpriced(bench) == {}
 
 
@@ -235,7 +235,7 @@ async def test_savings_are_against_what_the_application_sent(bench: Bench) -> No
     exchange.chunk(json.dumps({"usage": wire(1_100, 0, 1_000, 0, 0)}).encode())
     exchange.end(Ending.COMPLETE)
     # 1,100 * 5 + 1,000 * 6.25, beside 1,100 * 5 alone.
-    assert money(bench) == (pytest.approx(11_750), pytest.approx(-6_250))
+    assert money(bench) == pytest.approx((11_750, -6_250))
 
 
 async def test_what_passes_untouched_saves_nothing(tmp_path: Path) -> None:
@@ -243,4 +243,4 @@ async def test_what_passes_untouched_saves_nothing(tmp_path: Path) -> None:
     bench = Bench(tmp_path, bundles.observing(bundles.make()))
     await answered(bench, wire(7, 5_000, 0, 0, 5), tools=[{"name": "mine"}])
     assert bench.outcomes() == {("off_contract", "false"): 1}
-    assert money(bench) == (pytest.approx(7 * 5 + 5_000 * 0.5 + 5 * 25), 0)
+    assert money(bench) == pytest.approx((7 * 5 + 5_000 * 0.5 + 5 * 25, 0))
