@@ -49,17 +49,14 @@ class Cost(msgspec.Struct, frozen=True):
         return self.uncached - self.actual
 
 
-class Rate(NamedTuple):
-    """Prices, and what all of them are multiplied by."""
-
-    prices: Prices
-    by: Decimal
+Line = tuple[Usage, Prices | None, Decimal]
+"""Tokens, their prices (None where they have none), and what the prices are multiplied by."""
 
 
 class Invoice(NamedTuple):
-    """An answer's tokens by their rate, its fees in US dollars, and what has no price."""
+    """An answer's tokens with their prices, its fees in US dollars, and what has no price."""
 
-    lines: Sequence[tuple[Usage, Rate]]
+    lines: Sequence[Line]
     fees: Decimal
     unpriced: frozenset[Unpriced]
 
@@ -67,10 +64,11 @@ class Invoice(NamedTuple):
     def cost(self) -> Cost:
         """What all that has a price cost; fees are the same with and without a cache."""
         actual = uncached = self.fees
-        for usage, rate in self.lines:
-            found = cost_at(usage, rate.prices)
-            actual += found.actual * rate.by
-            uncached += found.uncached * rate.by
+        for usage, prices, by in self.lines:
+            if prices is not None:
+                found = cost_at(usage, prices)
+                actual += found.actual * by
+                uncached += found.uncached * by
         return Cost(actual, uncached)
 
 
@@ -107,20 +105,20 @@ def invoice(statement: Statement | None, model: str) -> Invoice:
     if statement is None or statement.flawed:
         return _UNREADABLE
     asked = lookup(model)
-    lines, unpriced = [], set[Unpriced]()
-    for usage, other in ((charge.usage, charge.model) for charge in statement.charges):
-        facts = lookup(other) if other else asked
-        prices = None if facts is None else facts.prices_for(usage.prompt)
+    lines: list[Line] = []
+    unpriced: set[Unpriced] = set()
+    for charge in statement.charges:
+        facts = lookup(charge.model) if charge.model else asked
+        prices = None if facts is None else facts.prices_for(charge.usage.prompt)
+        by = _LIST_PRICE
         if facts is None or prices is None:
             unpriced.add(Unpriced.MODEL)
-            continue
-        by = _LIST_PRICE
-        if statement.terms is not STANDARD:
+        elif statement.terms is not STANDARD:
             by, missing = _multiplier(statement.terms, facts)
             if missing:
                 unpriced |= missing
-                continue
-        lines.append((usage, Rate(prices, by)))
+                prices = None
+        lines.append((charge.usage, prices, by))
     fees = _NO_FEE
     if statement.web_searches:
         if asked is None:

@@ -12,8 +12,8 @@ and .../docs/en/build-with-claude/streaming, as of 2026-08-22; `iterations`, `se
 types/beta/beta_usage.py of the anthropic package for Python, 2.11.0, as of 2026-11-30.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final, Self
+import re
+from typing import Annotated, Any, Final, Self
 
 import msgspec
 
@@ -104,19 +104,27 @@ FLAWED: Final = Statement(flawed=True)
 """What is left of a usage that cannot be true."""
 
 
+_MOST_TOKENS: Final = 10**9
+"""In one count: a thousand times the longest context that any model takes."""
+_MOST_ITERATIONS: Final = 1_000
+_MOST_TOOLS: Final = 64
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_TOKENS)]
+
+
 class _CacheCreation(msgspec.Struct):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
+    ephemeral_5m_input_tokens: _Count | None = None
+    ephemeral_1h_input_tokens: _Count | None = None
 
 
 class _Tokens(msgspec.Struct):
     """Counts of tokens as the provider names them; every field may be missing or null."""
 
-    input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    input_tokens: _Count | None = None
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
     cache_creation: _CacheCreation | None = None
-    output_tokens: int | None = None
+    output_tokens: _Count | None = None
 
 
 class _Iteration(_Tokens):
@@ -137,12 +145,17 @@ class _Credit(msgspec.Struct):
 class _WireUsage(_Tokens):
     """The provider's `usage` object."""
 
-    iterations: list[_Iteration] | None = None
-    server_tool_use: dict[str, int | None] | None = None
+    iterations: Annotated[list[_Iteration], msgspec.Meta(max_length=_MOST_ITERATIONS)] | None = None
+    server_tool_use: (
+        Annotated[dict[str, _Count | None], msgspec.Meta(max_length=_MOST_TOOLS)] | None
+    ) = None
     service_tier: str | None = None
     speed: str | None = None
     inference_geo: str | None = None
     fallback_credit: _Credit | None = None
+
+
+_FIELDS: Final = _WireUsage.__struct_fields__
 
 
 class _Message(msgspec.Struct):
@@ -177,10 +190,6 @@ _decode_event: Final = msgspec.json.Decoder(_Event).decode
 _decode_error: Final = msgspec.json.Decoder(_ErrorEvent).decode
 
 
-_MOST_TOKENS: Final = 10**9
-"""In one count: a thousand times the longest context that any model takes."""
-_MOST_ITERATIONS: Final = 1_000
-_MOST_TOOLS: Final = 64
 _INCLUDED: Final = frozenset({"message", "fallback_message"})
 """Iterations whose tokens the answer's own counts include."""
 _EXTRA: Final = frozenset({"compaction", "advisor_message"})
@@ -194,6 +203,8 @@ _PLAIN_SPEEDS: Final = (None, "standard")
 _PLAIN_GEOS: Final = (None, "global", "not_available")
 """Of `inference_geo`: the last is what models answer that cannot be bound to a place."""
 _PLAIN_TIERS: Final = (None, "standard")
+_RANGE: Final = re.compile(r"Expected `\w+` (>=|<=|of length <=)")
+"""How msgspec begins to say of a number or a length that it is out of bounds."""
 
 
 def _usage(wire: _Tokens) -> Usage:
@@ -215,35 +226,7 @@ def _usage(wire: _Tokens) -> Usage:
     )
 
 
-def _counts(wire: _Tokens) -> Iterable[int | None]:
-    yield wire.input_tokens
-    yield wire.cache_read_input_tokens
-    yield wire.cache_creation_input_tokens
-    yield wire.output_tokens
-    if wire.cache_creation is not None:
-        yield wire.cache_creation.ephemeral_5m_input_tokens
-        yield wire.cache_creation.ephemeral_1h_input_tokens
-
-
-def _can_be(wire: _Tokens) -> bool:
-    return all(count is None or 0 <= count <= _MOST_TOKENS for count in _counts(wire))
-
-
-def _is_possible(wire: _WireUsage) -> bool:
-    """Return whether a usage can be true: nothing negative, and no more than any model takes."""
-    iterations, tools = wire.iterations or (), wire.server_tool_use or {}
-    return (
-        _can_be(wire)
-        and len(iterations) <= _MOST_ITERATIONS
-        and all(map(_can_be, iterations))
-        and len(tools) <= _MOST_TOOLS
-        and all(count is None or 0 <= count <= _MOST_TOKENS for count in tools.values())
-    )
-
-
 def _statement(wire: _WireUsage) -> Statement:
-    if not _is_possible(wire):
-        return FLAWED
     usage = _usage(wire)
     terms = STANDARD
     if (
@@ -256,11 +239,10 @@ def _statement(wire: _WireUsage) -> Statement:
             inference_geo="" if wire.inference_geo in _PLAIN_GEOS else wire.inference_geo or "",
             service_tier="" if wire.service_tier in _PLAIN_TIERS else wire.service_tier or "",
         )
-    searches, unknown = 0, set[str]()
-    if wire.server_tool_use:
-        searches = wire.server_tool_use.get(_SEARCHES) or 0
-        used = {name for name, count in wire.server_tool_use.items() if count}
-        unknown = used - _FREE_TOOLS - {_SEARCHES}
+    if not (wire.iterations or wire.server_tool_use or wire.fallback_credit):
+        return Statement((Charge(usage),), usage, terms)
+    tools = wire.server_tool_use or {}
+    unknown = {name for name, count in tools.items() if count} - _FREE_TOOLS - {_SEARCHES}
     credit = wire.fallback_credit and wire.fallback_credit.status
     if credit and credit.type == "redeemed":
         unknown.add("fallback_credit")  # it is billed as if another model had cached the history
@@ -269,7 +251,12 @@ def _statement(wire: _WireUsage) -> Statement:
     if wire.iterations:
         charges, first = _itemized(usage, wire.iterations)
         unknown |= {each.type for each in wire.iterations} - _INCLUDED - _EXTRA
-    return Statement(charges, first, terms, searches, frozenset(unknown))
+    return Statement(charges, first, terms, tools.get(_SEARCHES) or 0, frozenset(unknown))
+
+
+def _is_out_of_range(error: Exception) -> bool:
+    """Return whether a usage has the right form, and a number in it that cannot be true."""
+    return isinstance(error, msgspec.ValidationError) and bool(_RANGE.match(str(error)))
 
 
 def _itemized(whole: Usage, iterations: list[_Iteration]) -> tuple[tuple[Charge, ...], Usage]:
@@ -305,8 +292,8 @@ def statement_from_json(body: bytes) -> Statement | None:
     """The statement in a whole JSON answer; None where it has no usage, or is not JSON."""
     try:
         message = _decode_message(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return FLAWED if _is_out_of_range(error) else None
     return None if message.usage is None else _statement(message.usage)
 
 
@@ -419,7 +406,8 @@ class SseUsageParser:
             return
         try:
             event = _decode_event(line[5:])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._flawed |= _is_out_of_range(error)
             return
         if event.type == "message_start" and event.message is not None:
             self._start = line[5:]
@@ -430,17 +418,18 @@ class SseUsageParser:
     def _merge(self, newer: _WireUsage | None) -> None:
         if newer is None:
             return
-        if not _is_possible(newer):
-            self._flawed = True
+        known = self._wire
+        if known is None:
+            self._wire = newer
             return
-        if self._wire is not None:
-            for name in _WireUsage.__struct_fields__:
-                setattr(newer, name, _most(getattr(self._wire, name), getattr(newer, name)))
-        self._wire = newer
+        for name in _FIELDS:
+            now = getattr(newer, name)
+            if now is not None:
+                setattr(known, name, _most(getattr(known, name), now))
 
 
 def _most(before: Any, now: Any) -> Any:
-    """The further of two cumulative figures; what is none is replaced by what is newer."""
+    """The further of two cumulative figures; what is no figure is replaced by what is newer."""
     if before is None or now is None:
         return before if now is None else now
     if isinstance(now, int):

@@ -33,8 +33,9 @@ from prometheus_client.registry import Collector
 
 from headwater.contract.reasons import Reason
 from headwater.contract.route import Revision, Route
-from headwater.providers.cost import Rate, Unpriced, cost_at, invoice
+from headwater.providers.cost import Unpriced, cost_at, invoice
 from headwater.providers.gateways import Layer
+from headwater.providers.models import Prices
 from headwater.providers.usage import Statement, Usage
 from headwater.sidecar.bundles import BundleFollower, Served
 from headwater.sidecar.continuity import Break
@@ -232,7 +233,6 @@ class Series:
         "_ended",
         "_fees",
         "_missed",
-        "_told",
         "_unpriced",
         "_used",
         "_violated",
@@ -248,7 +248,6 @@ class Series:
         self._children: dict[object, Any] = {}
         self._ended: dict[tuple[Outcome, bool, str], int] = {}
         self._used: dict[tuple[int, Decimal, bool], _Used] = {}
-        self._told = Usage()
         self._fees = Decimal(0)
         self._unpriced: dict[Unpriced, int] = {}
         self._violated: dict[Reason, int] = {}
@@ -293,16 +292,15 @@ class Series:
             self._unpriced[reason] = self._unpriced.get(reason, 0) + 1
         if statement is None:
             return
-        for charge in statement.charges:
-            self._told = self._told + charge.usage
-        for usage, rate in found.lines:
-            key = (id(rate.prices), rate.by, ours)
+        for usage, prices, by in found.lines:
+            key = (id(prices), by, ours)
             used = self._used.get(key)
             if used is None:
-                used = self._used[key] = _Used(rate, ours=ours)
+                used = self._used[key] = _Used(prices, by, ours=ours)
             used.add(usage, copied)
             copied = 0
-        self._fees += found.fees
+        if found.fees:
+            self._fees += found.fees
 
     def settle(self, metrics: "Metrics") -> None:
         """Tell the library what was counted since."""
@@ -328,16 +326,18 @@ class Series:
         self._settle_money(metrics)
 
     def _settle_money(self, metrics: "Metrics") -> None:
-        tokens, self._told = self._told, Usage()
-        if tokens != Usage():
+        used, self._used = self._used, {}
+        fees, self._fees = self._fees, Decimal(0)
+        if used:
+            tokens = sum((each.usage for each in used.values()), Usage())
             for kind in _KINDS:
                 self._child(metrics.input_tokens, kind).inc(getattr(tokens, kind))
             self._child(metrics.output_tokens).inc(tokens.output)
-        used, self._used = self._used, {}
-        fees, self._fees = self._fees, Decimal(0)
-        if used or fees:
-            self._child(metrics.cost).inc(float(sum((each.cost for each in used.values()), fees)))
-            saved = sum((each.savings for each in used.values()), Decimal(0))
+        priced = [each for each in used.values() if each.prices is not None]
+        if priced or fees:
+            cost = sum((each.cost for each in priced), fees)
+            saved = sum((each.savings for each in priced), Decimal(0))
+            self._child(metrics.cost).inc(float(cost))
             self._child(metrics.savings).inc(float(saved))
 
     def _child(self, metric: Counter | Gauge, *more: str) -> Any:
@@ -349,34 +349,49 @@ class Series:
 
 
 class _Used:
-    """What was used at one rate; added up as whole numbers, so that money stays exact."""
+    """What was used at one price; added up as whole numbers, so that money stays exact."""
 
-    __slots__ = ("_copied", "_ours", "_rate", "_usage")
+    __slots__ = ("_by", "_copied", "_ours", "_tokens", "prices")
 
-    def __init__(self, rate: Rate, *, ours: bool) -> None:
-        self._rate = rate
+    def __init__(self, prices: Prices | None, by: Decimal, *, ours: bool) -> None:
+        self.prices = prices
+        self._by = by
         self._ours = ours
-        self._usage = Usage()
+        self._tokens = [0, 0, 0, 0, 0]
         self._copied = 0
 
     def add(self, usage: Usage, copied: int) -> None:
         """Count one more; of its prompt, `copied` tokens stand there twice."""
-        self._usage = self._usage + usage
+        tokens = self._tokens
+        tokens[0] += usage.uncached
+        tokens[1] += usage.cache_read
+        tokens[2] += usage.cache_write_5m
+        tokens[3] += usage.cache_write_1h
+        tokens[4] += usage.output
         self._copied += copied
 
     @property
+    def usage(self) -> Usage:
+        """All of it."""
+        return Usage(*self._tokens)
+
+    @property
     def cost(self) -> Decimal:
-        """US dollars."""
-        return cost_at(self._usage, self._rate.prices).actual * self._rate.by
+        """US dollars; 0 without a price."""
+        return Decimal(0) if self.prices is None else self._at(self.prices, self.usage)[0]
 
     @property
     def savings(self) -> Decimal:
-        """Against what the application sent itself, uncached."""
-        if not self._ours:
+        """Against what the application sent itself, uncached; 0 without a price."""
+        if self.prices is None or not self._ours:
             return Decimal(0)
-        alone = cost_at(Usage(uncached=self._copied), self._rate.prices).actual
-        found = cost_at(self._usage, self._rate.prices)
-        return (found.savings - alone) * self._rate.by
+        copy, _ = self._at(self.prices, Usage(uncached=self._copied))
+        actual, uncached = self._at(self.prices, self.usage)
+        return uncached - copy - actual
+
+    def _at(self, prices: Prices, usage: Usage) -> tuple[Decimal, Decimal]:
+        found = cost_at(usage, prices)
+        return found.actual * self._by, found.uncached * self._by
 
 
 class _Times:
