@@ -24,14 +24,17 @@ from headwater.contract.errors import BundleError
 from headwater.contract.markers import (
     ABSENT,
     MARKER_LIMIT,
+    Mark,
     Marker,
     Message,
     decode_messages,
+    holds_marker_key,
     kind,
+    marks_of,
     may_hold_marker,
+    spells_letters,
     ttl_of,
     ttls_of_blocks,
-    ttls_of_messages,
     ttls_of_top_level,
 )
 from headwater.contract.placing import (
@@ -43,6 +46,7 @@ from headwater.contract.placing import (
     place,
 )
 from headwater.contract.reasons import Reason, RefusalError
+from headwater.contract.toggles import cites, may_cite
 
 TTL_SECONDS: Final[Mapping[TTL, float]] = {"5m": 300.0, "1h": 3600.0}
 """The provider counts a TTL from the start of a request."""
@@ -83,11 +87,13 @@ class PreparedContract:
 class Request:
     """A `/v1/messages` or `count_tokens` body, its top level parsed and nothing below it.
 
-    `marked` is False where no cache marker can be anywhere in it.
+    `marked` is False where no cache marker can be anywhere in it, `may_cite` where no citations
+    can be enabled.
     """
 
     fields: Mapping[str, msgspec.Raw]
     marked: bool = True
+    may_cite: bool = True
 
     @classmethod
     def read(cls, body: bytes | bytearray) -> Self:
@@ -97,13 +103,20 @@ class Request:
             RefusalError: `not_json`.
         """
         try:
-            return cls(_decode_top(body), may_hold_marker(body))
+            fields = _decode_top(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RefusalError(
                 Reason.NOT_JSON,
                 f"the request body is not a JSON object ({error}): send what the Messages API"
                 " takes, as UTF-8 JSON.",
             ) from error
+        hidden = spells_letters(body)
+        return cls(fields, hidden or holds_marker_key(body), hidden or may_cite(body))
+
+    @property
+    def cites(self) -> bool:
+        """Whether its messages enable citations."""
+        return self.may_cite and cites(self.fields.get("messages", ABSENT))
 
     @property
     def frame_key(self) -> tuple[str | bytes, ...]:
@@ -140,14 +153,19 @@ class Request:
 
 @dataclass(slots=True, eq=False)
 class Spliced:
-    """What goes to the provider, in parts; `own_markers` counts those that the team placed.
+    """What goes to the provider, in parts; `own_markers` counts those that are not the contract's.
 
+    `marks` are those of them that stand in the messages, and `automatic` says that the provider
+    places one there by itself. `messages` are there where they were decoded for their markers.
     What the team sent is seen through views of the request's body, so that a history of many
     megabytes is not copied.
     """
 
     parts: Sequence[bytes | memoryview]
     own_markers: int = 0
+    marks: Sequence[Mark] = ()
+    automatic: bool = False
+    messages: Sequence[Message] = ()
 
     @property
     def body(self) -> bytes:
@@ -202,7 +220,10 @@ class Frame:
         Raises:
             RefusalError: its messages have markers that do not go with the contract's.
         """
-        own = self._own_markers(request) if request.marked else ()
+        messages: Sequence[Message] = ()
+        own: Sequence[_Placed] = ()
+        if request.marked:
+            messages, own = self._own_markers(request)
         if self.placing is not NOWHERE:
             return self._placed(request.fields, own)
         fields = request.fields
@@ -210,7 +231,7 @@ class Frame:
             part if isinstance(part, bytes) else memoryview(fields[part])  # type: ignore[index]
             for part in self.parts
         ]
-        return Spliced(parts, len(own))
+        return Spliced(parts, len(own), _marks(own), bool(self.top_ttls), messages)
 
     def _placed(self, fields: Mapping[str, msgspec.Raw], own: Sequence["_Placed"]) -> Spliced:
         """With the markers that the prefix declares, for which there is room."""
@@ -218,14 +239,15 @@ class Frame:
         if any(marker.ttl == "1h" for marker in own):
             left = 0  # a marker of 5m before it would be refused
         messages: list[bytes | memoryview] = []
-        placed = 0
+        marks: Sequence[Mark] = ()
         if "messages" in fields:
             messages = [memoryview(fields["messages"])]
             # With a top-level marker, the provider places one in the messages by itself.
             if left and not self.top_ttls:
                 # What is of another shape, the provider will refuse.
                 with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                    messages, placed = place(fields["messages"], self.placing, left)
+                    messages, marks = place(fields["messages"], self.placing, left)
+        placed = len(marks)
         parts: list[bytes | memoryview] = []
         for part in self.parts:
             if part is None:
@@ -236,15 +258,19 @@ class Frame:
                 parts.append(part)
             else:
                 parts += messages if part == "messages" else (memoryview(fields[part]),)
-        return Spliced(parts, len(own) + placed)
+        marks = (*_marks(own), *marks)
+        return Spliced(parts, len(own) + placed, marks, bool(self.top_ttls))
 
-    def _own_markers(self, request: Request) -> Sequence["_Placed"]:
+    def _own_markers(self, request: Request) -> tuple[Sequence[Message], Sequence["_Placed"]]:
         try:
-            message_ttls = list(ttls_of_messages(request.fields.get("messages", ABSENT)))
+            raw = request.fields.get("messages", ABSENT)
+            # Texts are not decoded, but a history may have many messages.
+            messages = decode_messages(raw) if may_hold_marker(bytes(raw)) else []
+            marked = [_Placed("messages", ttl, mark) for mark, ttl in marks_of(messages)]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise _uncountable(error) from error
         system = _placed("system", self.system_ttls)
-        after = [*_placed("messages", message_ttls), *_placed(MARKER_KEY, self.top_ttls)]
+        after = [*marked, *_placed(MARKER_KEY, self.top_ttls)]
         tools = _placed("tools", self.tool_ttls)
         own = [*tools, *system, *after]
         if own:
@@ -252,7 +278,7 @@ class Frame:
             ours = _placed("", contract.tool_ttls), _placed("", contract.system_ttls)
             _check_markers(own, contract.markers)
             _check_order([*ours[0], *tools, *ours[1], *system, *after])
-        return own
+        return messages, own
 
 
 def splice(
@@ -373,6 +399,7 @@ class _Placed(NamedTuple):
 
     place: str
     ttl: str
+    mark: Mark | None = None
 
 
 class _Tool(msgspec.Struct):
@@ -415,6 +442,10 @@ def _bare(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _placed(place: str, ttls: Iterable[str]) -> list[_Placed]:
     return [_Placed(place, ttl) for ttl in ttls]
+
+
+def _marks(own: Iterable[_Placed]) -> tuple[Mark, ...]:
+    return tuple(placed.mark for placed in own if placed.mark is not None)
 
 
 def _elements(raw: msgspec.Raw) -> bytes:

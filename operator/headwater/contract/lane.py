@@ -6,7 +6,7 @@ cached behind, the shared prefix included.
 
 import hashlib
 from collections.abc import Iterable
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import msgspec
 
@@ -17,7 +17,10 @@ from headwater.contract.reasons import Reason, RefusalError
 
 
 class Settings(NamedTuple):
-    """What a request's body sets of its lane; `thinking` is a fingerprint, all may be empty."""
+    """What a request's body sets of its lane for a whole conversation.
+
+    `thinking` is a fingerprint. Empty is the provider's default, whether it is spelled out or not.
+    """
 
     model: str
     thinking: str
@@ -28,9 +31,11 @@ class Settings(NamedTuple):
 class Lane(msgspec.Struct, frozen=True):
     """What keys the provider's cache of a contract: caches never cross lanes.
 
-    Source: the provider's pages on prompt caching (workspace, model, thinking, speed) and
-    cache diagnostics (beta headers), as of 2026-08-22; effort rewrote the whole prefix on some
-    models. `credential` is a fingerprint, `workspace` that of the workspace header.
+    Source: the provider's pages on prompt caching (workspace, model, thinking, speed, citations),
+    structured outputs (format) and cache diagnostics (beta headers), as of 2026-08-22; effort
+    rewrote the whole prefix on some models. `credential` is a fingerprint, `workspace` that of
+    the workspace header, `format` that of `output_config` without the effort. Where the provider
+    documents two spellings as equal, they are one lane.
     """
 
     credential: str
@@ -40,6 +45,8 @@ class Lane(msgspec.Struct, frozen=True):
     thinking: str = ""
     effort: str = ""
     speed: str = ""
+    format: str = ""
+    citations: bool = False
     betas: tuple[str, ...] = ()
 
     @classmethod
@@ -49,31 +56,40 @@ class Lane(msgspec.Struct, frozen=True):
         digest: Digest,
         *,
         credential: str,
+        model: str | None = None,
         workspace: str = "",
         betas: Iterable[str] = (),
     ) -> Self:
-        """The lane of a request; `betas` are values of `anthropic-beta` headers."""
+        """Return the lane of a request.
+
+        `model` is the one name of a model that has several, where it is not the request's.
+        `betas` are values of `anthropic-beta` headers.
+        """
         names = {name.strip() for value in betas for name in value.split(",")}
+        output = _object(request.fields.get("output_config"))
+        effort = output.pop("effort", None)
         return cls(
             credential=credential,
-            model=request.text("model") or "",
+            model=request.text("model") or "" if model is None else model,
             digest=digest,
             workspace=workspace,
-            thinking=_fingerprint(request.fields.get("thinking")),
-            effort=_effort(request.fields.get("output_config")),
-            speed=request.text("speed") or "",
+            thinking=_thinking(request.fields.get("thinking")),
+            effort=_unless(_DEFAULT_EFFORT, effort if isinstance(effort, str) else ""),
+            speed=_unless(_DEFAULT_SPEED, request.text("speed") or ""),
+            format=_fingerprint(output) if output else "",
+            citations=request.cites,
             betas=tuple(sorted(names - {""})),
         )
 
     @property
     def settings(self) -> Settings:
-        """What of it a request sets in its body."""
+        """What of it a conversation keeps."""
         return Settings(self.model, self.thinking, self.effort, self.speed)
 
     @property
     def plain(self) -> bool:
         """Whether only credential, model and digest key it, as in a warmer's requests."""
-        return not (self.workspace or self.thinking or self.effort or self.speed or self.betas)
+        return self == Lane(self.credential, self.model, self.digest)
 
 
 _CHANGED: Final = (
@@ -102,28 +118,55 @@ def check_settings(begun: Settings, now: Settings) -> None:
             )
 
 
-class _OutputConfig(msgspec.Struct):
-    effort: str | None = None
+def tool_choice(request: Request) -> str:
+    """Return a fingerprint of what a request says of the choice of tools; empty for the default.
+
+    It is no part of the lane: another choice loses the messages alone.
+    """
+    choice = _object(request.fields.get("tool_choice"))
+    if choice.get("disable_parallel_tool_use") is False:
+        del choice["disable_parallel_tool_use"]
+    return "" if choice in ({}, {"type": "auto"}) else _fingerprint(choice, order="sorted")
 
 
-_decode_output_config: Final = msgspec.json.Decoder(_OutputConfig).decode
+_DEFAULT_EFFORT: Final = "high"
+_DEFAULT_SPEED: Final = "standard"
+_OFF: Final = "disabled"
+"""Explicit values that the provider documents as the same as none (its pages on effort, fast mode
+and extended thinking, as of 2026-08-22)."""
 
 
-def _fingerprint(raw: msgspec.Raw | None) -> str:
-    """A short name for a small value, however it is spaced and ordered."""
+def _unless(default: str, value: str) -> str:
+    return "" if value == default else value
+
+
+def _thinking(raw: msgspec.Raw | None) -> str:
     if raw is None or kind(raw) == b"n":
         return ""
+    value = _value(raw)
+    if isinstance(value, dict) and value.get("type") == _OFF:
+        return ""
+    return _fingerprint(value, order="sorted")
+
+
+def _object(raw: msgspec.Raw | None) -> dict[str, Any]:
+    """Return the members of an object that are set; none where it is no object."""
+    value = None if raw is None else _value(raw)
+    if not isinstance(value, dict):
+        return {}
+    return {key: member for key, member in value.items() if member is not None}
+
+
+def _value(raw: msgspec.Raw) -> Any:
     try:
-        value = msgspec.json.decode(raw)
+        return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        value = None  # the provider will refuse it
-    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:12]
+        return None  # the provider will refuse it
 
 
-def _effort(raw: msgspec.Raw | None) -> str:
-    if raw is None or kind(raw) != b"{":
-        return ""
-    try:
-        return _decode_output_config(raw).effort or ""
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return ""
+def _fingerprint(value: object, *, order: Literal["sorted"] | None = None) -> str:
+    """Return a short name for a small value, however it is spaced.
+
+    Of a schema the order of keys counts: the provider writes answers in that order.
+    """
+    return hashlib.sha256(msgspec.json.encode(value, order=order)).hexdigest()[:12]

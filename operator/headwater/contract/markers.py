@@ -6,8 +6,8 @@ It looks only where the provider takes a marker: a tool's input or schema may sp
 """
 
 import re
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -50,6 +50,13 @@ class _Block(msgspec.Struct):
     source: msgspec.Raw = ABSENT
 
 
+class Mark(NamedTuple):
+    """Where a marker stands in the messages: a message, and a block of its content."""
+
+    message: int
+    block: int
+
+
 decode_messages: Final = msgspec.json.Decoder(list[Message]).decode
 _decode_blocks: Final = msgspec.json.Decoder(list[_Block]).decode
 _decode_block: Final = msgspec.json.Decoder(_Block).decode
@@ -71,11 +78,15 @@ def ttls_of_top_level(marker: msgspec.Raw) -> tuple[str, ...]:
     return ttl_of(_decode_marker(marker))
 
 
-def ttls_of_messages(messages: msgspec.Raw) -> Iterator[str]:
-    """TTLs of all markers in `messages`; raises `msgspec.MsgspecError` on another shape."""
-    if may_hold_marker(bytes(messages)):
-        for message in decode_messages(messages):
-            yield from ttls_of_blocks(message.content)
+def marks_of(messages: Sequence[Message]) -> Iterator[tuple[Mark, str]]:
+    """Places and TTLs of all markers in messages; raises `msgspec.MsgspecError` on another shape.
+
+    One within a block counts for the block.
+    """
+    for number, message in enumerate(messages):
+        for index, block in enumerate(_blocks(message.content)):
+            for ttl in _ttls_of_block(block):
+                yield Mark(number, index), ttl
 
 
 def ttls_of_blocks(content: msgspec.Raw) -> Iterator[str]:
@@ -84,31 +95,44 @@ def ttls_of_blocks(content: msgspec.Raw) -> Iterator[str]:
     Raises:
         msgspec.MsgspecError: it is not of the provider's shape.
     """
+    for block in _blocks(content):
+        yield from _ttls_of_block(block)
+
+
+def _blocks(content: msgspec.Raw) -> Sequence[_Block]:
+    """Return the blocks of a content that may hold a marker."""
     if not may_hold_marker(bytes(content)):
-        return
+        return ()
     if kind(content) == b"[":
-        blocks = _decode_blocks(content)
-    elif kind(content) == b"{":  # results of server tools hold one object
-        blocks = [_decode_block(content)]
-    else:
-        return
-    for block in blocks:
-        yield from ttls_of_blocks(block.content)
-        if kind(block.source) == b"{":
-            yield from ttls_of_blocks(_decode_block(block.source).content)
-        yield from ttl_of(block.cache_control)
+        return _decode_blocks(content)
+    if kind(content) == b"{":  # results of server tools hold one object
+        return (_decode_block(content),)
+    return ()
+
+
+def _ttls_of_block(block: _Block) -> Iterator[str]:
+    yield from ttls_of_blocks(block.content)
+    if kind(block.source) == b"{":
+        yield from ttls_of_blocks(_decode_block(block.source).content)
+    yield from ttl_of(block.cache_control)
 
 
 def may_hold_marker(data: bytes | bytearray) -> bool:
     """Whether decoding is worth it; False is certain, True is not."""
-    return _holds_key(data) or (
+    return holds_marker_key(data) or spells_letters(data)
+
+
+def spells_letters(data: bytes | bytearray) -> bool:
+    """Return whether a lower-case letter or an underscore is escaped, so that a key may hide."""
+    return (
         b"\\" in data  # by far the fastest to say no
         and data.rfind(b"\\u00") >= 0
         and _ESCAPED_LETTER.search(data) is not None
     )
 
 
-def _holds_key(data: bytes | bytearray) -> bool:
+def holds_marker_key(data: bytes | bytearray) -> bool:
+    """Return whether a marker's key stands in it, not escaped."""
     at = 0
     if len(data) > _LONG:
         # One byte is found ten times as fast as several, and prose has few underscores.

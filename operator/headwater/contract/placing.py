@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from headwater.contract.content import MARKER_KEY
-from headwater.contract.markers import ABSENT, Message, kind
+from headwater.contract.markers import ABSENT, Mark, Message, kind
 
 Strategy = Literal["A", "B", "C"]
 """How many markers a request has together with the contract's two: B 2, A 3, C 4.
@@ -89,20 +89,22 @@ def markable(block: msgspec.Raw) -> bool:
 
 def place(
     messages: msgspec.Raw, placing: Placing, left: int
-) -> tuple[list[bytes | memoryview], int]:
-    """The messages with at most `left` markers more, in parts, and how many these are.
+) -> tuple[list[bytes | memoryview], Sequence[Mark]]:
+    """The messages with at most `left` markers more, in parts, and where these stand.
 
     Raises:
         msgspec.MsgspecError: they are not of the provider's shape.
     """
     elements = decode_elements(messages)
     changed: dict[int, bytes] = {}
+    marks: list[Mark] = []
     for index in _indexes(elements, placing):
         if len(changed) < left and index not in changed:
             marked = _marked(elements[index])
             if marked is not None:
-                changed[index] = marked
-    return _replaced(memoryview(messages), elements, changed), len(changed)
+                block, changed[index] = marked
+                marks.append(Mark(index, block))
+    return _replaced(memoryview(messages), elements, changed), marks
 
 
 class _Block(msgspec.Struct):
@@ -155,21 +157,20 @@ def _out_of_sight(elements: Sequence[msgspec.Raw]) -> Iterator[int]:
             return
 
 
-def _marked(message: msgspec.Raw) -> bytes | None:
-    """A message with a marker on its last block that takes one; None where none does."""
+def _marked(message: msgspec.Raw) -> tuple[int, bytes] | None:
+    """The last block that takes a marker, and the message with it; None where none does."""
     fields = _decode_fields(message)
     content = fields.get("content", ABSENT)
     if kind(content) == b'"':
         text = bytes(content)
         block = b'{"type":"text","text":' + text + MARKER + b"}"
-        return None if text == b'""' else _object(fields, [block])
+        return None if text == b'""' else (0, _object(fields, [block]))
     blocks = decode_elements(content)
     for index in range(len(blocks) - 1, -1, -1):
         if markable(blocks[index]):
             before, after = blocks[:index], blocks[index + 1 :]
-            return _object(
-                fields, [*before, bytes(blocks[index])[:-1].rstrip() + MARKER + b"}", *after]
-            )
+            with_marker = bytes(blocks[index])[:-1].rstrip() + MARKER + b"}"
+            return index, _object(fields, [*before, with_marker, *after])
         if kind(_decode_block(blocks[index]).cache_control) == b"{":
             return None
     return None

@@ -183,3 +183,9 @@ def _by_name(provider: str) -> dict[str, ModelFacts]:
 def lookup(model: str, provider: str = "anthropic") -> ModelFacts | None:
     """The facts of a model by its id or its dated id; None if the model is not known."""
     return _by_name(provider).get(model)
+
+
+def one_name(model: str, provider: str = "anthropic") -> str:
+    """Return the id of a model that has a dated id, too; any other name as it is."""
+    facts = lookup(model, provider)
+    return model if facts is None else facts.id

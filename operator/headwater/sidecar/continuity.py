@@ -18,6 +18,7 @@ import msgspec
 from headwater.contract.assembly import Request
 from headwater.contract.content import MARKER_KEY
 from headwater.contract.markers import ABSENT
+from headwater.contract.toggles import may_show_image, shows_image
 
 
 class Break(StrEnum):
@@ -31,22 +32,51 @@ class Break(StrEnum):
     """Its messages are shorter than those of the request before."""
     REWRITTEN = "history_rewritten"
     """They do not begin with those of the request before."""
+    REVISION = "revision_changed"
+    """The messages extend those before, but another version of the contract stands before them:
+    the one that it began on was taken back. This and what follows lose the cached history alone."""
+    FORMAT = "format_changed"
+    """`output_config.format` is another one."""
+    BETAS = "betas_changed"
+    """The set of beta headers is another one."""
+    CITATIONS = "citations_changed"
+    """Citations were enabled for the first time, or are no more."""
+    TOOL_CHOICE = "tool_choice_changed"
+    """So is `tool_choice`, or whether tools may be used in parallel."""
+    IMAGES = "images_changed"
+    """The first image came."""
+    LOOK_BACK = "look_back_exceeded"
+    """So many blocks came at once that no marker looks back as far as the last one."""
 
 
 class Said(NamedTuple):
     """What is kept of a request: checksums, and lengths in bytes.
 
-    `blocks` is without markers, `strings` has marked texts as strings besides.
+    `blocks` is without markers, `strings` has marked texts as strings besides. `image` is whether
+    there is one in the messages.
     """
 
     tools: int
     system: int
     blocks: tuple[int, int]
     strings: tuple[int, int]
+    image: bool = False
 
 
 def followed(before: Said | None, request: Request) -> tuple[Said, Break | None]:
     """What is to be kept of a request, and how it fails to extend the one before."""
+    said, broken = _compared(before, request)
+    raw = request.fields.get("messages", ABSENT)
+    # Of a history that goes on, only what is new is looked through.
+    known = before if broken is None else None
+    start = 0 if known is None else min(known.blocks[0], known.strings[0])
+    image = (known is not None and known.image) or (
+        may_show_image(bytes(memoryview(raw)[start:])) and shows_image(raw)
+    )
+    return said._replace(image=image), broken
+
+
+def _compared(before: Said | None, request: Request) -> tuple[Said, Break | None]:
     fields = request.fields
     texts = _messages(fields.get("messages", ABSENT), marked=request.marked)
     tools, system = (
@@ -54,7 +84,7 @@ def followed(before: Said | None, request: Request) -> tuple[Said, Break | None]
         for key in ("tools", "system")
     )
     if before is None:
-        return Said(tools, system, *(_kept(text, None)[0] for text in texts)), None
+        return Said(tools, system, _kept(texts[0], None)[0], _kept(texts[1], None)[0]), None
     olds = (before.blocks, before.strings)
     if texts[0] is texts[1] and olds[0] == olds[1]:
         blocks, same = _kept(texts[0], olds[0])

@@ -181,7 +181,7 @@ class Desk:
             return _refused(error)
         except WishError as error:
             return _error(400, str(error), {"x-should-retry": "false"})
-        told = {"verdict": verdict, "model": form.lane.model, "version": form.revision.version}
+        told = {"verdict": verdict, "model": form.model, "version": form.revision.version}
         kind = (b"content-type", b"application/json")
         return Reply(202, (kind,), msgspec.json.encode(told) + b"\n")
 

@@ -11,12 +11,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from headwater.contract.assembly import TTL_SECONDS, Frame, Request, frame, splice
+from headwater.contract.assembly import TTL_SECONDS, Frame, Request, Spliced, frame, splice
 from headwater.contract.batch import splice_batch
-from headwater.contract.lane import Lane, check_settings
+from headwater.contract.lane import Lane, check_settings, tool_choice
 from headwater.contract.reasons import Reason, RefusalError
 from headwater.contract.route import Revision, Route, credential_fingerprint
 from headwater.providers.gateways import Layer, layer_of
+from headwater.providers.models import one_name
 from headwater.providers.usage import (
     SseUsageParser,
     Statement,
@@ -216,26 +217,35 @@ class Exchanges:
             settings = form.lane.settings
             check_settings(self.pins.begun_with(conversation, settings), settings)
         exchange = Exchange(
-            self, route, spliced.parts, form.lane.model, arrived=arrived, counted=counted, form=form
+            self, route, spliced.parts, form.model, arrived=arrived, counted=counted, form=form
         )
         exchange.headers = form.headers
         exchange.own_markers = spliced.own_markers
         if counted:
             exchange.before = self.pins.left(conversation, form.lane)
             if session or ASK_HEADER in headers:
-                self._follow(exchange, request, conversation if session else "", headers)
+                named = conversation if session else ""
+                self._follow(exchange, form, request, spliced, named, headers)
         form.series.overhead.add(self.clock() - arrived)
         return exchange
 
     def _follow(
-        self, exchange: "Exchange", request: Request, conversation: str, headers: Mapping[str, str]
+        self,
+        exchange: "Exchange",
+        form: "Form",
+        request: Request,
+        spliced: Spliced,
+        conversation: str,
+        headers: Mapping[str, str],
     ) -> None:
         """Count and tell whether a session goes on as it was; of no others it can be said."""
         told = "unnamed"
         if conversation:
-            began, broken = self.pins.followed(conversation, request)
+            began, broken = self.pins.followed(
+                conversation, request, spliced, form.lane, form.tool_choice
+            )
             if broken is not None:
-                self.metrics.of(exchange.revision, exchange.model).broke(broken)
+                form.series.broke(broken)
             told = broken or ("extended" if began else "began")
         if ASK_HEADER in headers:
             exchange.headers = {**exchange.headers, TOLD_HEADER: told}
@@ -253,15 +263,18 @@ class Exchanges:
             self._forms.clear()
         like = request.frame_key
         # Hashes, because a credential is not to be kept.
-        key = (revision.digest, like, *[hash(headers.get(name)) for name in _OF_LANE])
+        seen = [hash(headers.get(name)) for name in _OF_LANE]
+        key = (revision.digest, like, request.cites, *seen)
         found = self._forms.get(key)
         if found is None:
             contract = served.contracts[revision.digest]
             framed = frame(request, contract, served.route.models, served.route.placing)
+            model = request.text("model") or ""
             lane = Lane.of(
                 request,
                 revision.digest,
                 credential=_credential(headers),
+                model=one_name(model),
                 workspace=_fingerprint(headers.get("anthropic-workspace-id", "")),
                 betas=(headers.get("anthropic-beta", ""),),
             )
@@ -269,10 +282,12 @@ class Exchanges:
                 revision,
                 framed,
                 lane,
+                tool_choice(request),
+                model,
                 TTL_SECONDS[contract.ttl],
-                served.route.tokens.get(revision.digest, {}).get(lane.model),
+                served.route.tokens.get(revision.digest, {}).get(model),
                 _names(revision),
-                self.metrics.of(revision, lane.model),
+                self.metrics.of(revision, model),
             )
             if sum(map(len, like)) <= _FORM_BYTES:
                 if len(self._forms) == _FORMS:
@@ -283,11 +298,17 @@ class Exchanges:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What follows from all of a request but its messages, on one revision."""
+    """What follows from all of a request but its messages, on one revision.
+
+    Of the messages only whether they enable citations, which keys the lane.
+    """
 
     revision: Revision
     frame: Frame
     lane: Lane
+    tool_choice: str
+    model: str
+    """As requests name it."""
     ttl: float
     tokens: int | None
     """The contract's, as the route publishes them."""

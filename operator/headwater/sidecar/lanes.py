@@ -14,6 +14,7 @@ from typing import Final
 
 from headwater.contract.lane import Lane
 from headwater.contract.route import Route
+from headwater.providers.models import one_name
 from headwater.providers.usage import Usage
 
 CAPACITY: Final = 256
@@ -152,7 +153,8 @@ def _turn(lane: Lane, state: _State, route: Route, *, ttl: float, now: float) ->
     kept_warm = bool(route.kept_warm) and (
         lane.plain
         and any(
-            (lane.digest, lane.model, lane.credential) == (kept.digest, kept.model, kept.credential)
+            (lane.digest, lane.model, lane.credential)
+            == (kept.digest, one_name(kept.model), kept.credential)
             for kept in route.kept_warm
         )
     )

@@ -35,7 +35,7 @@ from headwater.contract.reasons import Reason
 from headwater.contract.route import Revision, Route
 from headwater.providers.cost import Unpriced, cost_at, invoice
 from headwater.providers.gateways import Layer
-from headwater.providers.models import Prices
+from headwater.providers.models import Prices, one_name
 from headwater.providers.usage import Statement, Usage
 from headwater.sidecar.bundles import BundleFollower, Served
 from headwater.sidecar.continuity import Break
@@ -529,9 +529,12 @@ class _State(Collector):
         """When the lanes were used that a warmer keeps; others differ in what it does not send."""
         versions = {revision.digest: revision.version for revision in route.revisions}
         return {
-            (versions[lane.digest], lane.digest.short, lane.model, lane.credential): at
+            (versions[lane.digest], lane.digest.short, model, lane.credential): at
             for lane, at in self._lanes.last_used()
             if lane.plain and lane.digest in versions
+            # As the route names it, which is how a warmer knows it.
+            for model in route.models
+            if one_name(model) == lane.model
         }
 
 

@@ -14,10 +14,12 @@ class MissReason(StrEnum):
     BELOW_MINIMUM = "below_minimum"
     """Nothing was read and nothing written: the contract is too short for this model's cache."""
     MODEL_CHANGED = "model_changed"
-    """The conversation left its lane, as in the next four."""
+    """The conversation left its lane, as in the next six."""
     THINKING_CHANGED = "thinking_changed"
     EFFORT_CHANGED = "effort_changed"
     SPEED_CHANGED = "speed_changed"
+    FORMAT_CHANGED = "format_changed"
+    CITATIONS_CHANGED = "citations_changed"
     BETAS_CHANGED = "betas_changed"
     PREFIX_CHANGED = "prefix_changed_upstream"
     """The provider says so in its diagnostics, or read less than the contract of a warm lane."""
@@ -36,6 +38,8 @@ _SETTINGS: Final = (
     ("thinking", MissReason.THINKING_CHANGED),
     ("effort", MissReason.EFFORT_CHANGED),
     ("speed", MissReason.SPEED_CHANGED),
+    ("format", MissReason.FORMAT_CHANGED),
+    ("citations", MissReason.CITATIONS_CHANGED),
     ("betas", MissReason.BETAS_CHANGED),
 )
 _DIAGNOSED: Final = {

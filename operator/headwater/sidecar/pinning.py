@@ -12,11 +12,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from headwater.contract.assembly import Request
+from headwater.contract.assembly import Request, Spliced
 from headwater.contract.digest import Digest
 from headwater.contract.lane import Lane, Settings
 from headwater.contract.route import Revision, Route, pick
 from headwater.sidecar.continuity import Break, Said, followed
+from headwater.sidecar.history import Cached, cached, lost
 
 CAPACITY: Final = 20_000
 """Conversations remembered, the least recently used forgotten first: some 5 MB, and 10
@@ -30,6 +31,7 @@ class _Pin:
     settings: Settings | None = None
     lane: Lane | None = None
     said: Said | None = None
+    cached: Cached | None = None
 
 
 class Pins:
@@ -63,7 +65,7 @@ class Pins:
             if now - pin.used <= ttl:
                 held = _held(route, pin.digest)
             else:
-                pin.settings = pin.lane = pin.said = None
+                pin.settings = pin.lane = pin.said = pin.cached = None
         revision = held or pick(route, conversation)
         pin.digest, pin.used = revision.digest, now
         return revision
@@ -81,15 +83,22 @@ class Pins:
         before, pin.lane = pin.lane, lane
         return before
 
-    def followed(self, conversation: str, request: Request) -> tuple[bool, Break | None]:
+    def followed(
+        self, conversation: str, request: Request, spliced: Spliced, lane: Lane, tool_choice: str
+    ) -> tuple[bool, Break | None]:
         """Whether a conversation, chosen for just now, goes on, and how it fails to extend itself.
 
         The first is False where nothing of a request before this one is known.
         """
         pin = self._pins[_key(conversation)]
-        before = pin.said
-        pin.said, broken = followed(before, request)
-        return before is not None, broken
+        said, written = pin.said, pin.cached
+        pin.said, broken = followed(said, request)
+        now = cached(request, spliced, lane, tool_choice, image=pin.said.image)
+        if now is not None or broken is not None:
+            pin.cached = now
+        if broken is None and written is not None and now is not None:
+            pin.cached, broken = lost(written, now, request, spliced)
+        return said is not None, broken
 
 
 @functools.lru_cache(maxsize=1)  # one request asks several times

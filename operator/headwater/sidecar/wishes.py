@@ -134,7 +134,7 @@ class _Warming:
     def ended(self, ending: Ending) -> None:
         well = self._asked and ending is Ending.COMPLETE
         if self._asked:
-            self._form.series.used(self._form.lane.model, statement_from_json(self._answer))
+            self._form.series.used(self._form.model, statement_from_json(self._answer))
         self._then(well=well)
         if not well:
             _log.warning(

@@ -237,11 +237,23 @@ def _section_keys(body: Mapping[str, Any], blocks: list[_Block]) -> dict[str, An
     choice = body.get("tool_choice") or {"type": "auto"}
     if isinstance(choice, dict) and choice.get("disable_parallel_tool_use") is False:
         choice = {k: v for k, v in choice.items() if k != "disable_parallel_tool_use"}
-    in_messages = [block.body for block in blocks if block.section == "messages"]
+    in_messages = [
+        part for block in blocks if block.section == "messages" for part in _parts(block.body)
+    ]
     return {
         "system": any(_cites(block) for block in in_messages),
-        "messages": [choice, any(_has_image(block) for block in in_messages)],
+        "messages": [choice, any(block.get("type") == "image" for block in in_messages)],
     }
+
+
+def _parts(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A block, and what a tool's result or a document is made of."""
+    yield block
+    source = block.get("source")
+    for content in (block.get("content"), source.get("content") if isinstance(source, dict) else 0):
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict):
+                yield from _parts(part)
 
 
 def _cites(block: Mapping[str, Any]) -> bool:
@@ -249,23 +261,19 @@ def _cites(block: Mapping[str, Any]) -> bool:
     return isinstance(citations, dict) and citations.get("enabled") is True
 
 
-def _has_image(block: Mapping[str, Any]) -> bool:
-    content = block.get("content")
-    nested = content if isinstance(content, list) else []
-    return block.get("type") == "image" or any(
-        isinstance(part, dict) and part.get("type") == "image" for part in nested
-    )
-
-
 def _lane(
     body: Mapping[str, Any], facts: ModelFacts, workspace: str, betas: frozenset[str]
 ) -> bytes:
     """Which cache a request uses: caches never cross lanes."""
-    output = body.get("output_config") or {}
-    if isinstance(output, dict) and output.get("effort") == _DEFAULT_EFFORT:
-        output = {name: value for name, value in output.items() if name != "effort"}
+    thinking = body.get("thinking")
+    if isinstance(thinking, dict):
+        thinking = None if thinking.get("type") == "disabled" else sorted(thinking.items())
+    output = body.get("output_config")
+    set_ = output if isinstance(output, dict) else {}
+    effort = set_.get("effort") or _DEFAULT_EFFORT
+    others = {name: value for name, value in set_.items() if name != "effort" and value is not None}
     speed = body.get("speed") or "standard"
-    key = [workspace, facts.id, body.get("thinking"), output, speed, sorted(betas)]
+    key = [workspace, facts.id, thinking, effort, others, speed, sorted(betas)]
     return hashlib.sha256(msgspec.json.encode(key)).digest()
 
 

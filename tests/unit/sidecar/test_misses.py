@@ -50,6 +50,8 @@ def test_what_the_lane_and_the_usage_say(
         (replace(LANE, thinking="another"), MissReason.THINKING_CHANGED),
         (replace(LANE, effort="low"), MissReason.EFFORT_CHANGED),
         (replace(LANE, speed="fast"), MissReason.SPEED_CHANGED),
+        (replace(LANE, format="another"), MissReason.FORMAT_CHANGED),
+        (replace(LANE, citations=True), MissReason.CITATIONS_CHANGED),
         (replace(LANE, betas=("another",)), MissReason.BETAS_CHANGED),
         (replace(LANE, credential="another"), MissReason.COLD),
     ],

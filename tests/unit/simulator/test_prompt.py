@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from headwater.simulator.tokens import MEDIA_TOKENS, block_tokens
+from tests.unit.invalidation import TABLE, Row
 from tests.unit.simulator.prompts import MODEL, Provider, assistant, body, read, text, tool, user
 
 MARK = {"type": "ephemeral"}
@@ -53,34 +54,21 @@ ALL = ["tools", "system", "messages"]
         # A web tool changes the system prompt and leaves the tools.
         ({"tools": [tool("t", "5m"), WEB]}, ["tools"]),
         ({"tools": [WEB, tool("t", "5m")]}, ["tools"]),
-        # What the messages alone depend on.
-        ({"tool_choice": {"type": "any"}}, ["tools", "system"]),
-        ({"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
-         ["tools", "system"]),
-        ({"tool_choice": {"type": "auto"}}, ALL),
-        ({"tool_choice": {"type": "auto", "disable_parallel_tool_use": False}}, ALL),
-        ({"messages": [user(text(1200, "history", "5m"), IMAGE, QUESTION)]}, ["tools", "system"]),
-        ({"messages": [user(text(1200, "history", "5m"), {"type": "document", "source": {
-            "type": "text", "media_type": "text/plain", "data": "x"},
-            "citations": {"enabled": True}})]}, ["tools"]),
-        # What keys the lane.
-        ({"model": "claude-sonnet-4-5"}, []),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, []),
-        ({"output_config": {"effort": "low"}}, []),
-        ({"output_config": {"effort": "high"}}, ALL),
-        ({"speed": "fast"}, []),
-        ({"speed": "standard"}, ALL),
-        # What keys nothing.
-        ({"max_tokens": 5000}, ALL),
-        ({"stream": True}, ALL),
-        ({"metadata": {"user_id": "u"}}, ALL),
-        ({"stop_sequences": ["x"]}, ALL),
-        ({"temperature": 0.5}, ALL),
     ],
 )  # fmt: skip
 def test_invalidation(change: dict[str, Any], left: list[str]) -> None:
     """What a change loses begins at its own section."""
     assert kept(sections(), sections(**change)) == left
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_the_invalidation_table(row: Row) -> None:
+    """As the sidecar sees it, from the same source."""
+    messages = [user(text(1200, "history", "5m"), *map(dict, row.blocks), QUESTION)]
+    betas = frozenset(row.headers.get("anthropic-beta", "").split(",")) - {""}
+    workspace = row.headers.get("anthropic-workspace-id") or row.headers.get("x-api-key") or "w"
+    after = sections(messages=messages, **row.fields)
+    assert kept(sections(), after, betas=betas, workspace=workspace) == ALL[: row.kept]
 
 
 @pytest.mark.parametrize(
