@@ -208,9 +208,7 @@ def placing(
 
 
 @given(data=st.data())
-def test_the_look_back_is_the_providers(
-    placing: tuple[Between, bool], data: st.DataObject
-) -> None:
+def test_the_look_back_is_the_providers(placing: tuple[Between, bool], data: st.DataObject) -> None:
     """However blocks lie in messages and wherever markers stand, automatic ones included.
 
     What is said to be lost is not read, and what is not is.
