@@ -110,8 +110,9 @@ class Request:
                 f"the request body is not a JSON object ({error}): send what the Messages API"
                 " takes, as UTF-8 JSON.",
             ) from error
-        hidden = spells_letters(body)
-        return cls(fields, hidden or holds_marker_key(body), hidden or may_cite(body))
+        marked, citing = holds_marker_key(body), may_cite(body)
+        hidden = not (marked and citing) and spells_letters(body)
+        return cls(fields, marked or hidden, citing or hidden)
 
     @property
     def cites(self) -> bool:
@@ -533,7 +534,7 @@ def _team_system(raw: msgspec.Raw | None, contract: PreparedContract) -> tuple[b
         if copied := _copied(raw, contract.texts):
             rest = decode_elements(raw)[copied:]
             raw = msgspec.Raw(b"[" + b",".join(map(bytes, rest)) + b"]")
-        return _elements(raw), list(ttls_of_blocks(raw))
+        return _elements(raw), ttls_of_blocks(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RefusalError(
             Reason.MALFORMED,

@@ -89,14 +89,13 @@ def marks_of(messages: Sequence[Message]) -> Iterator[tuple[Mark, str]]:
                 yield Mark(number, index), ttl
 
 
-def ttls_of_blocks(content: msgspec.Raw) -> Iterator[str]:
+def ttls_of_blocks(content: msgspec.Raw) -> list[str]:
     """TTLs in a content, in the provider's order: a block's parts, then the block itself.
 
     Raises:
         msgspec.MsgspecError: it is not of the provider's shape.
     """
-    for block in _blocks(content):
-        yield from _ttls_of_block(block)
+    return [ttl for block in _blocks(content) for ttl in _ttls_of_block(block)]
 
 
 def _blocks(content: msgspec.Raw) -> Sequence[_Block]:
@@ -110,11 +109,13 @@ def _blocks(content: msgspec.Raw) -> Sequence[_Block]:
     return ()
 
 
-def _ttls_of_block(block: _Block) -> Iterator[str]:
-    yield from ttls_of_blocks(block.content)
+def _ttls_of_block(block: _Block) -> list[str]:
+    found = ttls_of_blocks(block.content) if block.content is not ABSENT else []
     if kind(block.source) == b"{":
-        yield from ttls_of_blocks(_decode_block(block.source).content)
-    yield from ttl_of(block.cache_control)
+        found += ttls_of_blocks(_decode_block(block.source).content)
+    if block.cache_control is not None:
+        found += ttl_of(block.cache_control)
+    return found
 
 
 def may_hold_marker(data: bytes | bytearray) -> bool:
