@@ -6,6 +6,7 @@ from pathlib import Path
 from bench import (
     contract,
     controller,
+    copies,
     cost,
     drift,
     evidence,
@@ -26,6 +27,7 @@ from bench.rows import show, write
 _PARTS = {
     "contract": contract.measure,
     "controller": controller.measure,
+    "copies": copies.measure,
     "cost": cost.measure,
     "drift": drift.measure,
     "evidence": evidence.measure,

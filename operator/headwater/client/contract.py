@@ -1,7 +1,7 @@
 """A contract in a program's hands: `request` puts it in front of what the program wants to send."""
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -123,7 +123,7 @@ class Contract:
         told = Request({**read, "messages": _raw([first] if first else [])})
         served, opened = self._choose(told.conversation(session))
         request = Request({**read, "messages": _raw(marked)})
-        spliced = self._framed(request, opened.hollow, served.route.models).filled(request)
+        spliced = self._framed(request, opened.hollow, served).filled(request)
         team = _decode_top(spliced.body)
         ours = {
             "tools": [*msgspec.to_builtins(opened.tools), *_decode_list(team.get("tools", b"[]"))],
@@ -141,14 +141,14 @@ class Contract:
         with self._lock:
             return self._source.served(self._clock())
 
-    def _framed(
-        self, request: Request, contract: PreparedContract, models: Collection[str]
-    ) -> Frame:
+    def _framed(self, request: Request, contract: PreparedContract, served: Served) -> Frame:
         """What goes round the messages; most requests of a program have one in common."""
-        like = (contract.digest, models, request.frame_key)
+        models = served.route.models
+        # Whether it holds a copy depends on the other versions, too.
+        like = (contract.digest, *served.contracts, models, request.frame_key)
         last, found = self._last
         if found is None or last != like:
-            found = frame(request, contract, models)
+            found = frame(request, contract, models, copies=served.copies)
             self._last = (like, found)
         return found
 

@@ -18,8 +18,9 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 
 from headwater.contract.content import FORMAT, MARKER_KEY, TTL
+from headwater.contract.copies import Copies
 from headwater.contract.digest import Digest
-from headwater.contract.divergence import in_system, in_tools
+from headwater.contract.divergence import Divergence, Published, in_tools
 from headwater.contract.errors import BundleError
 from headwater.contract.markers import (
     ABSENT,
@@ -46,6 +47,7 @@ from headwater.contract.placing import (
     place,
 )
 from headwater.contract.reasons import Reason, RefusalError
+from headwater.contract.shingles import sketch_of
 from headwater.contract.toggles import cites, may_cite
 
 TTL_SECONDS: Final[Mapping[TTL, float]] = {"5m": 300.0, "1h": 3600.0}
@@ -61,7 +63,7 @@ class PreparedContract:
 
     `tools` and `system` are the elements of the canonical arrays without the brackets, so that
     a team's elements can follow. The TTLs are those of the markers, in the provider's order.
-    `bare_tools` and `texts` are what a client's own copy is compared with: no markers.
+    `published` is what a client's own copy is compared with.
     """
 
     digest: Digest
@@ -69,8 +71,7 @@ class PreparedContract:
     system: bytes
     tool_ttls: tuple[str, ...]
     system_ttls: tuple[str, ...]
-    bare_tools: tuple[Mapping[str, Any], ...]
-    texts: tuple[str, ...]
+    published: Published
 
     @property
     def markers(self) -> int:
@@ -197,7 +198,8 @@ def prepare(canonical: bytes) -> PreparedContract:
             f"{digest} has contract format {document.format}, and this release reads {FORMAT}:"
             " upgrade the reader."
         )
-    return PreparedContract(digest, tools, system, tool_ttls, system_ttls, bare_tools, texts)
+    published = Published(digest, bare_tools, texts, sketch_of("\n".join(texts)))
+    return PreparedContract(digest, tools, system, tool_ttls, system_ttls, published)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,17 +289,19 @@ def splice(
     contract: PreparedContract,
     models: Collection[str],
     placing: Placing = NOWHERE,
+    copies: Copies | None = None,
 ) -> Spliced:
     """Put the contract's tools and system before the team's.
 
     The team's slot: system text or blocks, messages, and tools with `defer_loading: true`,
-    which stay out of the cached prefix. A right copy of the contract in the request gives way to
-    the contract's own bytes. `placing` puts markers into the team's part.
+    which stay out of the cached prefix. A right copy in the request, of this contract or another
+    one of `copies`, gives way to the contract's own bytes. `placing` puts markers into the team's
+    part.
 
     Raises:
         RefusalError: the request would break the shared prefix.
     """
-    return frame(request, contract, models, placing).filled(request)
+    return frame(request, contract, models, placing, copies).filled(request)
 
 
 def frame(
@@ -305,6 +309,7 @@ def frame(
     contract: PreparedContract,
     models: Collection[str],
     placing: Placing = NOWHERE,
+    copies: Copies | None = None,
 ) -> Frame:
     """What `splice` makes of all but the messages; it fits every request of this `frame_key`.
 
@@ -312,8 +317,9 @@ def frame(
         RefusalError: the request would break the shared prefix.
     """
     _check_model(request, models)
-    tools, tool_ttls = _team_tools(request.fields.get("tools"), contract)
-    system, system_ttls = _team_system(request.fields.get("system"), contract)
+    copies = copies or Copies((contract.published,))
+    tools, tool_ttls = _team_tools(request.fields.get("tools"), contract.published, copies)
+    system, system_ttls = _team_system(request.fields.get("system"), contract.published, copies)
     blocks = _with_room(system, placing.in_system)
     try:
         top_ttls = ttls_of_top_level(request.fields.get(MARKER_KEY, _NULL))
@@ -410,6 +416,7 @@ class _Tool(msgspec.Struct):
 
 class _Text(msgspec.Struct):
     text: str = ""
+    cache_control: Marker | None = None
 
 
 class _Metadata(msgspec.Struct):
@@ -428,12 +435,6 @@ _decode_tools: Final = msgspec.json.Decoder(list[_Tool]).decode
 _decode_objects: Final = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _decode_blocks: Final = msgspec.json.Decoder(list[_Text]).decode
 _decode_metadata: Final = msgspec.json.Decoder(_Metadata).decode
-
-
-def _decode_texts(system: msgspec.Raw) -> list[str]:
-    if kind(system) == b'"':
-        return [msgspec.json.decode(system, type=str)]
-    return [block.text for block in _decode_blocks(system)]
 
 
 def _bare(tool: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -474,7 +475,9 @@ def _check_model(request: Request, models: Collection[str]) -> None:
         )
 
 
-def _team_tools(raw: msgspec.Raw | None, contract: PreparedContract) -> tuple[bytes, list[str]]:
+def _team_tools(
+    raw: msgspec.Raw | None, contract: Published, copies: Copies
+) -> tuple[bytes, list[str]]:
     """The team's tools, as they came, and the TTLs of their markers."""
     if raw is None or kind(raw) == b"n":
         return b"", []
@@ -491,20 +494,21 @@ def _team_tools(raw: msgspec.Raw | None, contract: PreparedContract) -> tuple[by
     ttls = [ttl for tool in deferred for ttl in ttl_of(tool.cache_control)]
     if not objects:
         return _elements(raw), ttls
-    _check_tools(objects, contract)
+    _check_tools(objects, contract, copies)
     every = zip(tools, decode_elements(raw), strict=True)
     return b",".join(bytes(element) for tool, element in every if tool.defer_loading), ttls
 
 
-def _check_tools(tools: Sequence[Mapping[str, Any]], contract: PreparedContract) -> None:
-    """Tools for the shared prefix have to be the contract's own."""
+def _check_tools(tools: Sequence[Mapping[str, Any]], contract: Published, copies: Copies) -> None:
+    """Tools for the shared prefix have to be the contract's own, or those of another version."""
     where = [index for index, tool in enumerate(tools) if not tool.get("defer_loading")]
-    found = in_tools(contract.bare_tools, [_bare(tools[index]) for index in where])
-    if found is None:
+    shared = [_bare(tools[index]) for index in where]
+    found = in_tools(contract.tools, shared)
+    if found is None or any(in_tools(each.tools, shared) is None for each in copies.known):
         return
     place = where[found.at] if found.at < len(where) else where[-1] + 1
     if found.reason is Reason.OWN_TOOLS:
-        published = {tool["name"] for tool in contract.bare_tools}
+        published = {tool["name"] for tool in contract.tools}
         names = [str(tools[index].get("name") or "unnamed")[:80] for index in where]
         own = [name for name in names if name not in published] or names[found.at :]
         more = f" and {len(own) - _NAMES_SHOWN} more" if len(own) > _NAMES_SHOWN else ""
@@ -514,24 +518,26 @@ def _check_tools(tools: Sequence[Mapping[str, Any]], contract: PreparedContract)
             " them into the contract."
         )
     else:
-        named = repr(contract.bare_tools[found.at]["name"])[:80]
+        named = repr(contract.tools[found.at]["name"])[:80]
         message = f"{_COPIES[found.reason].format(named)}: {_LEAVE_OUT}"
     raise RefusalError(found.reason, message, f"tools[{place}]")
 
 
-def _team_system(raw: msgspec.Raw | None, contract: PreparedContract) -> tuple[bytes, list[str]]:
+def _team_system(
+    raw: msgspec.Raw | None, contract: Published, copies: Copies
+) -> tuple[bytes, list[str]]:
     """The team's system blocks, as they came, and the TTLs of their markers."""
     if raw is None or kind(raw) == b"n":
         return b"", []
     if kind(raw) == b'"':
         text = bytes(raw)
         # The provider takes an empty string, but refuses an empty block.
-        own = text != b'""' and not _copied(raw, contract.texts)
+        own = text != b'""' and not _copied(raw, contract, copies)
         return (b'{"type":"text","text":' + text + b"}" if own else b""), []
     try:
         if kind(raw) != b"[":
             raise msgspec.ValidationError("neither a string nor a list")
-        if copied := _copied(raw, contract.texts):
+        if copied := _copied(raw, contract, copies):
             rest = decode_elements(raw)[copied:]
             raw = msgspec.Raw(b"[" + b",".join(map(bytes, rest)) + b"]")
         return _elements(raw), ttls_of_blocks(raw)
@@ -543,15 +549,10 @@ def _team_system(raw: msgspec.Raw | None, contract: PreparedContract) -> tuple[b
         ) from error
 
 
-def _copied(raw: msgspec.Raw, contract: Sequence[str]) -> int:
-    """How many of a request's system blocks are a right copy of the contract's."""
-    if 2 * len(bytes(raw)) <= sum(map(len, contract)):
-        return 0  # too short for a copy: most suffixes need not be read
-    try:
-        found = in_system(contract, _decode_texts(raw))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return 0  # the provider will refuse it
-    if isinstance(found, int):
+def _copied(raw: msgspec.Raw, contract: Published, copies: Copies) -> int:
+    """How many of a request's system blocks are a right copy of a published version's."""
+    found = copies.look(contract, raw)
+    if not isinstance(found, Divergence):
         return found
     place = f"system[{found.at}]"
     message = f"{_COPIES[found.reason].format(place)}: {_LEAVE_OUT}"

@@ -6,17 +6,33 @@ is right, and this names the first block in which it is not. Pure.
 
 Tools that are not deferred are always meant for the shared prefix. System blocks are a team's own
 unless the greater part of the contract's text stands in them: a suffix may quote, a copy repeats.
+How a copy is laid out makes no difference to that, nor does which of the published versions it is
+of: a copy that is not recognised is sent and paid for beside the contract.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from headwater.contract.digest import Digest
 from headwater.contract.reasons import Reason
+from headwater.contract.shingles import Sketch, in_common, sketch_of
 
 _LOOKED_AT: Final = 64
-"""System blocks of a request in which a copy is looked for: a contract has a handful."""
-_RUN: Final = 16
-"""Characters at the start or the end that a copy with an edit in it still has."""
+"""System blocks of a request that are compared one by one: a contract has a handful."""
+_FEWEST: Final = 8
+"""Shingles of the shortest text that is told by its words, twelve of them: a sentence may stand in
+any prompt, and costs next to nothing twice."""
+
+
+class Published(NamedTuple):
+    """One version as a copy of it would have it: without its markers."""
+
+    digest: Digest
+    tools: Sequence[Mapping[str, Any]]
+    blocks: tuple[str, ...]
+    """The texts of its system."""
+    sketch: Sketch
+    """Of all of them together."""
 
 
 class Divergence(NamedTuple):
@@ -50,46 +66,54 @@ def in_tools(
     return None
 
 
-def in_system(contract: Sequence[str], request: Sequence[str]) -> Divergence | int:
-    """How a copy of the contract's texts differs; else how many blocks at the start are a copy.
+def in_system(
+    contract: Published, request: Sequence[str], known: Sequence[Published]
+) -> Divergence | int:
+    """Return how a copy of the contract's texts differs; else how many blocks of it are right.
 
+    A right copy of any of the `known` versions, the contract among them, stands at the start.
     0 where the blocks are the team's own.
     """
-    pairs = enumerate(zip(contract, request, strict=False))
-    shorter = min(len(contract), len(request))
+    right = max(
+        (len(each.blocks) for each in known if tuple(request[: len(each.blocks)]) == each.blocks),
+        default=0,
+    )
+    if not _is_held(request[right:], known):
+        return right
+    if right:
+        return Divergence(Reason.SYSTEM_CHANGED, right)
+    pairs = enumerate(zip(contract.blocks, request, strict=False))
+    shorter = min(len(contract.blocks), len(request))
     same = next((index for index, (ours, theirs) in pairs if ours != theirs), shorter)
-    if same == len(contract):
-        return same
-    near = request[:_LOOKED_AT]
-    held = [max((_in_common(ours, theirs) for theirs in near), default=0) for ours in contract]
-    if 2 * sum(held) <= sum(map(len, contract)):
-        return 0
     if same == len(request):
         return Divergence(Reason.SYSTEM_MISSING, same)
-    ours, theirs = contract[same], request[same]
-    if theirs in contract:
-        order = ours in request
+    if same == len(contract.blocks):
+        return Divergence(Reason.SYSTEM_CHANGED, same)
+    ours, theirs = contract.blocks[same], request[same]
+    near = request[:_LOOKED_AT]
+    if theirs in contract.blocks:
+        order = ours in near
         return Divergence(Reason.SYSTEM_ORDER if order else Reason.SYSTEM_MISSING, same)
-    follows = any(2 * _in_common(ours, later) > len(ours) for later in near[same + 1 :])
+    sketch = sketch_of(ours)
+    follows = ours in near or _is_greater(in_common(sketch, _joined(request[same + 1 :])), sketch)
     return Divergence(Reason.SYSTEM_BEFORE if follows else Reason.SYSTEM_CHANGED, same)
 
 
-def _in_common(ours: str, theirs: str) -> int:
-    """Characters at the start and at the end of a text that another one has there, too."""
-    if ours[:_RUN] != theirs[:_RUN] and ours[-_RUN:] != theirs[-_RUN:]:
-        return 0
-    shorter = min(len(ours), len(theirs))
-    start = _longest(shorter, lambda length: ours[:length] == theirs[:length])
-    end = _longest(
-        shorter - start, lambda length: ours[len(ours) - length :] == theirs[len(theirs) - length :]
-    )
-    return start + end
+def _is_held(request: Sequence[str], known: Sequence[Published]) -> bool:
+    """Return whether the greater part of one of the versions stands in a request's blocks."""
+    near = set(request[:_LOOKED_AT])
+    for each in known:
+        whole = sum(len(block) for block in each.blocks if block in near)
+        if 2 * whole > sum(map(len, each.blocks)):
+            return True
+    sketches = [each.sketch for each in known if len(each.sketch) >= _FEWEST]
+    found = in_common(Sketch().union(*sketches), _joined(request))
+    return any(_is_greater(found & sketch, sketch) for sketch in sketches)
 
 
-def _longest(limit: int, equal: Callable[[int], bool]) -> int:
-    """By halving: comparing slices is done in C, characters one by one are not."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if equal(middle) else (low, middle - 1)
-    return low
+def _is_greater(part: Sketch, whole: Sketch) -> bool:
+    return 2 * len(part) > len(whole)
+
+
+def _joined(blocks: Sequence[str]) -> str:
+    return "\n".join(blocks)

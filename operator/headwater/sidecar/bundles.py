@@ -9,11 +9,13 @@ every file system; where the system tells of a swap, `watching` has it looked at
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from headwater.contract import bundle
 from headwater.contract.assembly import PreparedContract, prepare
+from headwater.contract.copies import Copies
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError
 from headwater.contract.route import Route
@@ -28,12 +30,17 @@ _ATTEMPTS: Final = 3
 _State = tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Served:
     """A verified bundle, ready for use."""
 
     route: Route
     contracts: Mapping[Digest, PreparedContract]
+
+    @cached_property
+    def copies(self) -> Copies:
+        """The versions of which a client may send a copy."""
+        return Copies(contract.published for contract in self.contracts.values())
 
 
 class BundleFollower:
@@ -129,10 +136,12 @@ class BundleFollower:
             raise BundleError(
                 f"the bundle is for {read.route.provider!r}, and this sidecar speaks {_PROVIDER}."
             )
-        served = Served(
-            route=read.route,
-            contracts={digest: prepare(data) for digest, data in read.contracts.items()},
-        )
+        # A digest is of these very bytes, so what was made of them before is right.
+        known = self.served.contracts if self.served else {}
+        contracts = {
+            digest: known.get(digest) or prepare(data) for digest, data in read.contracts.items()
+        }
+        served = Served(read.route, contracts)
         if served != self.served:
             _log.info(
                 "bundle verified",

@@ -174,7 +174,7 @@ class Exchanges:
             revision = self.pins.choose(route, conversation, ttl=ttl, now=arrived)
             revisions.add(revision)
             contract = served.contracts[revision.digest]
-            return splice(request, contract, route.models, route.placing).parts
+            return splice(request, contract, route.models, route.placing, served.copies).parts
 
         parts = splice_batch(body, spliced)
         exchange = Exchange(self, route, parts, "", arrived=arrived, counted=False)
@@ -268,7 +268,8 @@ class Exchanges:
         found = self._forms.get(key)
         if found is None:
             contract = served.contracts[revision.digest]
-            framed = frame(request, contract, served.route.models, served.route.placing)
+            route = served.route
+            framed = frame(request, contract, route.models, route.placing, served.copies)
             model = request.text("model") or ""
             lane = Lane.of(
                 request,

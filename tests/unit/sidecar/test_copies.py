@@ -1,0 +1,89 @@
+"""What copies of the contract do to requests, counters and savings."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from bench import prompts
+from headwater.contract.bundle import Bundle
+from headwater.contract.content import canonical_bytes, content
+from headwater.contract.digest import Digest
+from headwater.contract.reasons import RefusalError
+from headwater.contract.route import Revision, Weight
+from tests.unit.sidecar import bundles
+from tests.unit.sidecar.test_exchange import HEADERS, Bench
+
+TEXT: Final = prompts.prompts(4)[-1]
+OWN: Final = prompts.rewritten(TEXT, random.Random(1))
+"""A copy of which so little is left that nobody can recognise it."""
+DATED: Final = "Today is Monday, 30 November 2026.\n\n"
+
+
+def contract(text: str = TEXT, *, tools: tuple[str, ...] = ()) -> bytes:
+    declared = [{"name": each, "input_schema": {"type": "object"}} for each in tools]
+    return canonical_bytes(content(tools=declared, system=[{"text": text}], ttl="5m"))
+
+
+def served(directory: Path, *contracts: bytes, weight: int = 0, enforce: bool = True) -> Bench:
+    """A bench with these as stable, and as candidate."""
+    revisions = [
+        Revision(f"v{number}", Digest.of(data)) for number, data in enumerate(contracts, 1)
+    ]
+    declared = bundles.make()
+    route = replace(
+        declared.route,
+        stable=revisions[0],
+        candidate=revisions[-1] if len(revisions) > 1 else None,
+        weight=Weight(weight),
+        enforcement="Enforce" if enforce else "Observe",
+    )
+    return Bench(directory, Bundle(route, {Digest.of(data): data for data in contracts}))
+
+
+def check_untouched(bench: Bench, text: str, reason: str) -> None:
+    """Under Observe not a byte of the request changes."""
+    body = json.dumps({"model": bundles.MODEL, "system": text, "messages": []}).encode()
+    exchange = bench.exchanges.open(HEADERS, body, counted=True)
+    assert b"".join(exchange.parts) == body
+    assert exchange.headers["x-headwater-reason"] == reason
+
+
+def check_refused(bench: Bench, text: str, reason: str) -> None:
+    with pytest.raises(RefusalError, match=rf"^{reason}: system\[0\]"):
+        bench.open(system=text)
+
+
+@pytest.mark.parametrize("edit", prompts.edits())
+@pytest.mark.parametrize("enforce", [True, False])
+def test_an_edited_copy_is_refused_or_passed_untouched(
+    tmp_path: Path, edit: str, *, enforce: bool
+) -> None:
+    """It is counted either way; beside the contract, it would be paid for twice."""
+    bench = served(tmp_path, contract(), enforce=enforce)
+    edited = prompts.edits()[edit](TEXT, random.Random(1))
+    check = check_refused if enforce else check_untouched
+    check(bench, edited, "system_changed")
+    ((labels, count),) = bench.samples("headwater_contract_violations_total")
+    assert (labels["reason"], count) == ("system_changed", 1)
+
+
+@pytest.mark.parametrize("enforce", [True, False])
+def test_so_is_a_dated_copy_of_another_version(tmp_path: Path, *, enforce: bool) -> None:
+    """Whoever keeps the candidate's text has a copy, though stable has other words."""
+    bench = served(tmp_path, contract(OWN), contract(), enforce=enforce)
+    check = check_refused if enforce else check_untouched
+    check(bench, DATED + TEXT, "system_changed")
+
+
+def test_whoever_keeps_the_stable_copy_follows_the_candidate(tmp_path: Path) -> None:
+    """It is right as it is published, so a canary refuses nothing that stable would not."""
+    bench = served(tmp_path, contract(), contract(OWN), weight=Weight.WHOLE)
+    exchange = bench.open(system=TEXT)
+    sent = json.loads(b"".join(exchange.parts))
+    assert exchange.revision is not None
+    assert exchange.revision.version == "v2"
+    assert [block["text"] for block in sent["system"]] == [OWN]
