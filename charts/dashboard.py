@@ -72,6 +72,14 @@ PANELS: Final = (
         "Requests that would have broken the shared prefix.",
     ),
     Panel(
+        "Uncached system text as long as the contract",
+        "short",
+        "sum by (team, surface, prefix)"
+        f" (increase(headwater_uncached_system_total{{{_SELECTED}}}[$__rate_interval]))",
+        "{{team}}/{{surface}} {{prefix}}",
+        "Requests that may hold a copy of the contract, paid for beside it.",
+    ),
+    Panel(
         "Prompt tokens by how they were billed",
         "short",
         f"sum by (kind) (rate(headwater_input_tokens_total{{{_SELECTED}}}[$__rate_interval]))",

@@ -38,6 +38,8 @@ class Row:
     at: str = ""
     count: int | None = None
     seen: datetime | None = None
+    uncached: int | None = None
+    """Requests with as much uncached system text of their own as the contract has, or more."""
 
 
 @click.command(name="consumers")
@@ -104,6 +106,7 @@ def _exception(row: ConsumerException, epoch: int) -> Row:
         row.at or "",
         row.count,
         row.last_seen,
+        row.uncached_system,
     )
 
 
@@ -133,7 +136,14 @@ def remarks(
         )
     elif not list(found):
         yield f"no pod mounts the bundle of {prefix.metadata.name}."
-    if max(counts.old_bundle, counts.off_contract) > len(counts.exceptions):
+    if counts.uncached_system:
+        yield (
+            f"{number_of(counts.uncached_system, 'pod')} with as much system text of their own as"
+            " the contract has, or more, in no cache: it may be a copy of the contract that is paid"
+            " for beside it."
+        )
+    most = max(counts.old_bundle, counts.off_contract, counts.uncached_system or 0)
+    if most > len(counts.exceptions):
         yield (
             f"{number_of(counts.off_contract, 'pod')} off the contract, {counts.old_bundle:,} on an"
             f" old bundle: the status names the first {len(counts.exceptions)}, others look as if"
@@ -142,11 +152,14 @@ def remarks(
 
 
 def table(found: Iterable[Row], now: datetime, *, wide: bool = False) -> Table:
-    """The rows for people."""
+    """The rows for people; the column of uncached text is there where one has any."""
+    found = list(found)
+    uncached = any(row.uncached is not None for row in found)
     shown = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for heading in ("NAMESPACE", "POD", "TEAM", "SURFACE", "WORKLOAD", "REVISION", "BUNDLE"):
         shown.add_column(heading, overflow="fold")
-    for heading in (*(["EPOCH"] if wide else []), "OFF CONTRACT", "COUNT", "SEEN"):
+    told = ["OFF CONTRACT", "COUNT", *(["UNCACHED TEXT"] if uncached else []), "SEEN"]
+    for heading in (*(["EPOCH"] if wide else []), *told):
         shown.add_column(heading, overflow="fold")
     for row in found:
         off = f"{row.reason} at {row.at}" if row.at else row.reason
@@ -157,6 +170,7 @@ def table(found: Iterable[Row], now: datetime, *, wide: bool = False) -> Table:
             *([_number(row.epoch)] if wide else []),
             off,
             _number(row.count),
+            *([_number(row.uncached)] if uncached else []),
             seen if wide or row.seen is None else span(row.seen, now),
         )
     return shown

@@ -9,6 +9,7 @@ and one changed byte is a cache miss. It knows no HTTP, no clock and no state.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -160,7 +161,8 @@ class Spliced:
     `marks` are those of them that stand in the messages, and `automatic` says that the provider
     places one there by itself. `messages` are there where they were decoded for their markers.
     What the team sent is seen through views of the request's body, so that a history of many
-    megabytes is not copied.
+    megabytes is not copied. `uncached` is how many characters of system text of the team's own
+    no marker caches.
     """
 
     parts: Sequence[bytes | memoryview]
@@ -168,6 +170,7 @@ class Spliced:
     marks: Sequence[Mark] = ()
     automatic: bool = False
     messages: Sequence[Message] = ()
+    uncached: int = 0
 
     @property
     def body(self) -> bytes:
@@ -207,7 +210,8 @@ class Frame:
     """A request with the contract put in, but for the values that differ from turn to turn.
 
     `parts` are bytes to send, names of fields whose values stand there, and None where a marker
-    may be placed. The TTLs are those of the team's own markers.
+    may be placed. The TTLs are those of the team's own markers. `after_markers` is how many
+    characters of the team's own system text stand after the last one of these.
     """
 
     contract: PreparedContract
@@ -216,6 +220,7 @@ class Frame:
     system_ttls: Sequence[str]
     top_ttls: Sequence[str]
     placing: Placing = NOWHERE
+    after_markers: int = 0
 
     def filled(self, request: Request) -> Spliced:
         """The frame round another request's values; it has to have the same `frame_key`.
@@ -234,7 +239,7 @@ class Frame:
             part if isinstance(part, bytes) else memoryview(fields[part])  # type: ignore[index]
             for part in self.parts
         ]
-        return Spliced(parts, len(own), _marks(own), bool(self.top_ttls), messages)
+        return self._spliced(parts, own, _marks(own), messages)
 
     def _placed(self, fields: Mapping[str, msgspec.Raw], own: Sequence["_Placed"]) -> Spliced:
         """With the markers that the prefix declares, for which there is room."""
@@ -261,8 +266,21 @@ class Frame:
                 parts.append(part)
             else:
                 parts += messages if part == "messages" else (memoryview(fields[part]),)
-        marks = (*_marks(own), *marks)
-        return Spliced(parts, len(own) + placed, marks, bool(self.top_ttls))
+        return self._spliced(parts, own, (*_marks(own), *marks), placed=placed)
+
+    def _spliced(
+        self,
+        parts: Sequence[bytes | memoryview],
+        own: Sequence["_Placed"],
+        marks: Sequence[Mark],
+        messages: Sequence[Message] = (),
+        *,
+        placed: int = 0,
+    ) -> Spliced:
+        automatic = bool(self.top_ttls)
+        # A marker in the messages caches all that stands before it.
+        uncached = 0 if marks or automatic or placed else self.after_markers
+        return Spliced(parts, len(own) + placed, marks, automatic, messages, uncached)
 
     def _own_markers(self, request: Request) -> tuple[Sequence[Message], Sequence["_Placed"]]:
         try:
@@ -343,7 +361,15 @@ def frame(
             parts.append(key if key in _VARYING else bytes(value))
     parts[0] = b"{"
     parts.append(b"}")
-    return Frame(contract, _joined(parts), tool_ttls, system_ttls, top_ttls, placing or NOWHERE)
+    return Frame(
+        contract,
+        _joined(parts),
+        tool_ttls,
+        system_ttls,
+        top_ttls,
+        placing or NOWHERE,
+        _after_markers(system),
+    )
 
 
 _VARYING: Final = frozenset({"messages", "metadata", "diagnostics"})
@@ -435,6 +461,16 @@ _decode_tools: Final = msgspec.json.Decoder(list[_Tool]).decode
 _decode_objects: Final = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _decode_blocks: Final = msgspec.json.Decoder(list[_Text]).decode
 _decode_metadata: Final = msgspec.json.Decoder(_Metadata).decode
+
+
+def _after_markers(system: bytes) -> int:
+    """Characters of system blocks after the last one with a marker."""
+    try:
+        blocks = _decode_blocks(b"[%b]" % system)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0  # the provider will refuse it
+    after = itertools.takewhile(lambda block: block.cache_control is None, reversed(blocks))
+    return sum(len(block.text) for block in after)
 
 
 def _bare(tool: Mapping[str, Any]) -> Mapping[str, Any]:

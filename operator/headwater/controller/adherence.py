@@ -34,6 +34,8 @@ class Deviation:
     is_old: bool
     breaks: dict[Reason, Break]
     """Those within the window."""
+    uncached: Break | None = None
+    """Requests with much uncached system text of their own; None where none is in the window."""
 
 
 @dataclass(slots=True)
@@ -53,12 +55,18 @@ class Adherence:
         self._said = {name: said for name, said in self._said.items() if now - said[0] <= WINDOW}
 
     def deviations(self, prefix: Key, epoch: int, now: datetime) -> list[Deviation]:
-        """The pods that are not as they should be, those that break the contract first."""
+        """Return the pods that are not as they should be, the worst first.
+
+        Every pod is on an old bundle for a moment, so that is the least of it.
+        """
         found = (
             self._deviation(each, prefix, epoch, now) for each in self.store.consumers_of(prefix)
         )
         wrong = (each for each in found if each is not None)
-        return sorted(wrong, key=lambda each: (not each.breaks, not each.is_old, each.pod))
+        return sorted(
+            wrong,
+            key=lambda each: (not each.breaks, each.uncached is None, not each.is_old, each.pod),
+        )
 
     def unheard(self, prefix: Key, now: datetime) -> set[Key]:
         """The pods of which nothing is known yet: they, or this controller, are new."""
@@ -92,13 +100,16 @@ class Adherence:
         use = said.uses.get(prefix.name)
         if use is None:
             return None
-        breaks = {
-            reason: found
-            for reason, found in use.breaks.items()
-            if found.at is not None and now - found.at <= WINDOW
-        }
+        breaks = {reason: found for reason, found in use.breaks.items() if _is_recent(found, now)}
+        uncached = use.uncached if _is_recent(use.uncached, now) else None
         is_old = use.epoch is not None and use.epoch != epoch
-        return Deviation(consumer.pod, use, is_old, breaks) if is_old or breaks else None
+        if not (is_old or breaks or uncached):
+            return None
+        return Deviation(consumer.pod, use, is_old, breaks, uncached)
+
+
+def _is_recent(found: Break, now: datetime) -> bool:
+    return found.at is not None and now - found.at <= WINDOW
 
 
 def signature(deviations: Iterable[Deviation], unheard: Collection[Key]) -> Collection[object]:
@@ -108,7 +119,7 @@ def signature(deviations: Iterable[Deviation], unheard: Collection[Key]) -> Coll
         *(
             (each.pod, each.use.epoch if each.use else None, reason, _coarse(found.at))
             for each in deviations
-            for reason, found in ({None: Break()} | each.breaks).items()
+            for reason, found in ({None: each.uncached or Break()} | each.breaks).items()
         ),
     }
 
@@ -136,6 +147,9 @@ def counts(
         + sum(row.epoch not in {None, epoch} for row in standing),
         off_contract=sum(bool(each.breaks) for each in deviations)
         + sum(row.reason is not None for row in standing),
+        uncached_system=sum(each.uncached is not None for each in deviations)
+        + sum(row.uncached_system is not None for row in standing)
+        or None,
         exceptions=tuple([*found, *standing][:EXCEPTIONS_LIMIT]),
     )
 
@@ -146,8 +160,11 @@ def _row(deviation: Deviation, before: ConsumerException | None) -> ConsumerExce
     if use is None:
         return row
     row = row.model_copy(update=use.served._asdict() | {"epoch": use.epoch})
+    if deviation.uncached is not None:
+        seen = {"uncached_system": deviation.uncached.count, "last_seen": deviation.uncached.at}
+        row = row.model_copy(update=seen)
     if not breaks:
-        return row
+        return before if before is not None and _goes_on(before, row) else row
     # Of several reasons the one that was told goes on to be told.
     told = next((reason for reason in breaks if before and before.reason == reason), None)
     reason = told or max(breaks, key=lambda reason: (breaks[reason].at, reason))
@@ -165,8 +182,10 @@ def _row(deviation: Deviation, before: ConsumerException | None) -> ConsumerExce
 
 def _goes_on(before: ConsumerException, row: ConsumerException) -> bool:
     """Whether nothing but counts grew since a row was written, and not for long."""
-    grows = ("at", "count", "last_seen")
+    grows = ("at", "count", "uncached_system", "last_seen")
     same = before == row.model_copy(update={name: getattr(before, name) for name in grows})
+    if (before.uncached_system is None) != (row.uncached_system is None):
+        return False
     return same and _coarse(before.last_seen) == _coarse(row.last_seen)
 
 

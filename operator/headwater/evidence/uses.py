@@ -14,7 +14,9 @@ from headwater.contract.reasons import Reason
 EPOCH: Final = "headwater_bundle_epoch"
 VIOLATIONS: Final = "headwater_contract_violations_total"
 OFF_CONTRACT: Final = "headwater_off_contract_timestamp_seconds"
-USES: Final = (EPOCH, VIOLATIONS, OFF_CONTRACT)
+UNCACHED: Final = "headwater_uncached_system_total"
+UNCACHED_AT: Final = "headwater_uncached_system_timestamp_seconds"
+USES: Final = (EPOCH, VIOLATIONS, OFF_CONTRACT, UNCACHED, UNCACHED_AT)
 SERVED_LABELS: Final = ("team", "surface", "workload", "deploy_revision")
 
 _NAME_LIMIT: Final = 63
@@ -53,6 +55,8 @@ class Use:
     served: Served
     epoch: int | None = None
     breaks: dict[Reason, Break] = field(default_factory=dict)
+    uncached: Break = field(default_factory=Break)
+    """Requests with as much uncached system text of their own as the contract has."""
 
     def take(self, name: str, labels: Mapping[str, str], value: float) -> None:
         """Take in one value of one of `USES`; a reason that is none of ours is passed over.
@@ -62,6 +66,10 @@ class Use:
         """
         if name == EPOCH:
             self.epoch = int(value)
+        elif name == UNCACHED:
+            self.uncached.count += int(value)
+        elif name == UNCACHED_AT:
+            self.uncached.at = datetime.fromtimestamp(int(value), UTC)
         elif (reason := _REASONS.get(labels.get("reason", ""))) is not None:
             found = self.breaks.setdefault(reason, Break())
             if name == VIOLATIONS:

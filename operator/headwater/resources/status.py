@@ -219,6 +219,9 @@ class ConsumerException(Model):
     """The first place that differed, like `tools[3]`."""
     count: Count | None = None
     """How many such requests its sidecar had counted."""
+    uncached_system: Count | None = None
+    """How many requests had as much uncached system text of their own as the contract has, or
+    more; absent where none was within ten minutes."""
     last_seen: AwareDatetime | None = None
     """When the last one was; at most five minutes behind."""
 
@@ -234,6 +237,9 @@ class ConsumerCounts(Model):
     """Pods whose sidecar uses another bundle than the present one."""
     off_contract: Count = 0
     """Pods that sent requests off the contract within ten minutes."""
+    uncached_system: Count | None = None
+    """Pods that sent as much uncached system text of their own as the contract has, or more, within
+    ten minutes; absent where none did."""
     exceptions: Annotated[
         tuple[ConsumerException, ...],
         Field(max_length=EXCEPTIONS_LIMIT, json_schema_extra=ATOMIC),

@@ -45,6 +45,11 @@ _FORMS: Final = 64
 """Forms remembered: a program has few, and what it sends must not fill the memory."""
 _FORM_BYTES: Final = 64 << 10
 """Bytes that a request may have besides its messages for its form to be remembered."""
+_LEAST: Final = 2_000
+"""Characters of a program's own system text that are worth a word: 512 tokens, which is the least
+that any model caches."""
+_AS_LONG: Final = 0.9
+"""Of the contract's system text: a copy without its indentation or a paragraph is shorter."""
 _OF_LANE: Final = ("x-api-key", "authorization", "anthropic-workspace-id", "anthropic-beta")
 """Headers from which a lane follows."""
 _OUR_FAULT: Final = frozenset({400, 413})
@@ -222,6 +227,10 @@ class Exchanges:
         exchange.headers = form.headers
         exchange.own_markers = spliced.own_markers
         if counted:
+            if spliced.uncached >= form.long:
+                # It may be a copy of the contract that was not recognised.
+                form.series.uncached_system()
+                self.metrics.uncached_at = arrived
             exchange.before = self.pins.left(conversation, form.lane)
             if session or ASK_HEADER in headers:
                 named = conversation if session else ""
@@ -289,6 +298,7 @@ class Exchanges:
                 served.route.tokens.get(revision.digest, {}).get(model),
                 _names(revision),
                 self.metrics.of(revision, model),
+                max(_LEAST, _AS_LONG * sum(map(len, contract.published.blocks))),
             )
             if sum(map(len, like)) <= _FORM_BYTES:
                 if len(self._forms) == _FORMS:
@@ -315,6 +325,8 @@ class Form:
     """The contract's, as the route publishes them."""
     headers: Mapping[str, str]
     series: Series
+    long: float
+    """Characters of system text that may be a copy of the contract's."""
 
 
 class Made(NamedTuple):

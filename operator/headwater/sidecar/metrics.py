@@ -110,6 +110,8 @@ class Metrics:
         self.bundles = bundles
         self.pins: Pins | None = None
         """Set by whoever keeps the conversations."""
+        self.uncached_at: float | None = None
+        """When a request last came with much system text of its own that is not cached."""
         self._served: Served | None = None
         self._series: dict[tuple[object, ...], Series] = {}
         self.violations = Violations()
@@ -158,6 +160,12 @@ class Metrics:
             (*_LABELS, "verdict"),
             registry=registry,
         )
+        self.uncached_system = Counter(
+            "headwater_uncached_system_total",
+            "Requests with about as much uncached system text of their own as the contract has",
+            _LABELS,
+            registry=registry,
+        )
         self.cost = Counter(
             "headwater_cost_usd_total",
             "What was used at its published price, surcharges and discounts in its usage included",
@@ -180,7 +188,7 @@ class Metrics:
     def also(self, bundles: BundleFollower) -> Self:
         """The same registry for another prefix of this sidecar."""
         other = copy.copy(self)
-        other.bundles, other.pins = bundles, None
+        other.bundles, other.pins, other.uncached_at = bundles, None, None
         other._served, other._series = None, {}  # noqa: SLF001 - its own
         other.violations = Violations()
         self._state.prefixes.append(other)
@@ -233,6 +241,7 @@ class Series:
         "_ended",
         "_fees",
         "_missed",
+        "_uncached",
         "_unpriced",
         "_used",
         "_violated",
@@ -254,6 +263,7 @@ class Series:
         self._missed: dict[MissReason, int] = {}
         self._broken: dict[Break, int] = {}
         self._wished: dict[Verdict, int] = {}
+        self._uncached = 0
         self.first_byte = _Times(_FIRST_BYTE_BUCKETS)
         self.overhead = _Times(_OVERHEAD_BUCKETS)
 
@@ -277,6 +287,10 @@ class Series:
     def wished(self, verdict: Verdict) -> None:
         """Count a wish to warm the lane."""
         self._wished[verdict] = self._wished.get(verdict, 0) + 1
+
+    def uncached_system(self) -> None:
+        """Count a request with much system text of its own that is not cached."""
+        self._uncached += 1
 
     def used(
         self, model: str, statement: Statement | None, *, ours: bool = True, copied: int = 0
@@ -320,6 +334,9 @@ class Series:
         wished, self._wished = self._wished, {}
         for verdict, count in wished.items():
             self._child(metrics.wishes, verdict).inc(count)
+        uncached, self._uncached = self._uncached, 0
+        if uncached:
+            self._child(metrics.uncached_system).inc(uncached)
         unpriced, self._unpriced = self._unpriced, {}
         for what, count in unpriced.items():
             self._child(metrics.unpriced, what.value).inc(count)
@@ -448,6 +465,7 @@ class _State(Collector):
         used: dict[tuple[str, ...], float] = {}
         broken: dict[tuple[str, ...], float] = {}
         forgotten: dict[tuple[str, ...], float] = {}
+        uncached: dict[tuple[str, ...], float] = {}
         offset = self._wall_clock() - self._clock()
         for prefix in self.prefixes:
             bundles = prefix.bundles
@@ -458,6 +476,8 @@ class _State(Collector):
             refusals[labels] = refusals.get(labels, 0.0) + bundles.refusals
             for reason, place, at in prefix.violations.latest():
                 broken[*labels, reason.value, place] = at + offset
+            if prefix.uncached_at is not None:
+                uncached[labels] = prefix.uncached_at + offset
             if prefix.pins is not None:
                 forgotten[labels] = forgotten.get(labels, 0.0) + prefix.pins.forgotten
             if route is not None:
@@ -493,6 +513,12 @@ class _State(Collector):
             "When a request was last off the contract, by reason; at is the place of that one",
             (*named, "reason", "at"),
             broken,
+        )
+        yield _gauge(
+            "headwater_uncached_system_timestamp_seconds",
+            "When a request last had as much uncached system text of its own as the contract has",
+            named,
+            uncached,
         )
         given_up = CounterMetricFamily(
             "headwater_conversations_forgotten",

@@ -49,6 +49,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     series.ended(Outcome.HIT, eligible=True)
     series.used(bundles.MODEL, Statement((Charge(Usage(1, 1, 1, 1, 1)),)))
     series.violated(next(iter(Reason)))
+    series.uncached_system()
     series.first_byte.add(0.1)
     series.overhead.add(0.1)
     pair = Authority(directory / "authority").issue("webhook")

@@ -31,6 +31,7 @@ WORST: Final = {
     "headwater_cost_usd": 2,
     "headwater_unpriced_answers": 2 * len(Unpriced),
     "headwater_savings_usd_total": 2,
+    "headwater_uncached_system": 2,
     "headwater_time_to_first_byte_seconds": 2 * 13,
     "headwater_overhead_seconds": 2 * 12,
     "headwater_off_contract_timestamp_seconds": len(Reason),

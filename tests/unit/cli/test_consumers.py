@@ -100,6 +100,18 @@ def test_those_that_are_not_as_they_should_be_come_first(printed: Printed) -> No
     assert printed(table(found, NOW), 120) == AT_120
 
 
+def test_uncached_text_of_their_own_has_a_column_where_there_is_any(printed: Printed) -> None:
+    """And a sentence that says what it may mean."""
+    told = [{**EXCEPTIONS[0], "uncachedSystem": 31}]
+    declared = prefix(uncachedSystem=1, exceptions=told)
+    found = rows(declared, PODS)
+    text = printed(table(found, NOW), 140)
+    assert "OFF CONTRACT              COUNT   UNCACHED TEXT   SEEN" in text
+    assert "tools_order at tools[3]   1,240   31              2m" in text
+    (line,) = remarks(declared, PODS, found)
+    assert line.startswith("1 pod with as much system text of their own as the contract has")
+
+
 def test_wide_has_epochs_and_times(printed: Printed) -> None:
     """In one line each."""
     found = rows(prefix(exceptions=EXCEPTIONS[:1]), PODS[-1:])

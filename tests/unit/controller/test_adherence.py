@@ -36,10 +36,18 @@ class Cluster:
         self.store.sidecars[key] = f"http://10.0.0.{self.pods}:9484/metrics"
         return key
 
-    def says(self, pod: Key | str, *, epoch: int | None = EPOCH, **breaks: Break) -> None:
+    def says(
+        self,
+        pod: Key | str,
+        *,
+        epoch: int | None = EPOCH,
+        uncached: Break | None = None,
+        **breaks: Break,
+    ) -> None:
         """Its metrics, as they were read just now; `breaks` are by reason."""
         served = Served("shop", "chat", "web", "6d5f7")
-        use = Use(served, epoch, {Reason(reason): found for reason, found in breaks.items()})
+        found = {Reason(reason): found for reason, found in breaks.items()}
+        use = Use(served, epoch, found, uncached or Break())
         self.adherence.see(Sample(str(pod), NOW, {}, {PREFIX.name: use}), self.now)
 
     def signature(self) -> Any:
@@ -126,6 +134,49 @@ def test_pods_of_one_roll_out_are_told_together() -> None:
         cluster.says(cluster.pod(f"web-{number}"), own_tools=cluster.broke(1))
     assert len(cluster.record()) == 1
     assert cluster.status.off_contract == 10
+
+
+def test_uncached_text_of_its_own_is_named_and_not_told() -> None:
+    """It is on the contract, and may be paying twice for it; until ten minutes after the last."""
+    cluster = Cluster()
+    pod = cluster.pod("web-1")
+    cluster.says(pod, uncached=cluster.broke(7))
+    before = cluster.signature()
+    assert cluster.record() == []
+    assert (cluster.status.off_contract, cluster.status.uncached_system) == (0, 1)
+    (row,) = cluster.status.exceptions
+    assert (row.team, row.reason, row.uncached_system, row.last_seen) == ("shop", None, 7, NOW)
+
+    cluster.now += timedelta(seconds=15)
+    cluster.says(pod, uncached=cluster.broke(8))
+    assert cluster.signature() == before
+    cluster.record()
+    assert cluster.status.exceptions == (row,), "counts alone are not worth a write"
+
+    cluster.says(pod, uncached=cluster.broke(9), own_tools=cluster.broke(1))
+    assert len(cluster.record()) == 1
+    (row,) = cluster.status.exceptions
+    assert (row.reason, row.count, row.uncached_system) == ("own_tools", 1, 9)
+    cluster.says(pod, uncached=Break(), own_tools=cluster.broke(1))
+    cluster.record()
+    (row,) = cluster.status.exceptions
+    assert (row.reason, row.uncached_system) == ("own_tools", None)
+
+    cluster.now += timedelta(minutes=11)
+    cluster.says(pod, uncached=cluster.broke(9, ago=601))
+    cluster.record()
+    assert cluster.status == ConsumerCounts(namespaces=1, pods=1)
+
+
+def test_the_worst_are_named_first() -> None:
+    """While a version comes all pods are on an old bundle, and the list has an end."""
+    cluster = Cluster()
+    for name in ("a-old", "b-uncached", "c-breaks"):
+        uncached = cluster.broke(1) if name == "b-uncached" else None
+        breaks = {"own_tools": cluster.broke(1)} if name == "c-breaks" else {}
+        cluster.says(cluster.pod(name), epoch=EPOCH - 1, uncached=uncached, **breaks)
+    cluster.record()
+    assert [row.pod for row in cluster.status.exceptions] == ["c-breaks", "b-uncached", "a-old"]
 
 
 def test_pods_on_another_bundle_are_counted_and_not_told() -> None:

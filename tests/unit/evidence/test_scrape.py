@@ -175,6 +175,8 @@ def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
     for model in ("claude-opus-5", "another"):
         metrics.of(stable, model).violated(Reason.TOOLS_ORDER)
         metrics.violations.note(Reason.TOOLS_ORDER, "tools[3]", time.monotonic())
+        metrics.of(stable, model).uncached_system()
+        metrics.uncached_at = time.monotonic()
 
     sample = parse("pod", metrics.exposition().decode())
 
@@ -190,6 +192,9 @@ def test_what_a_sidecar_exposes_is_what_is_read(tmp_path: Path) -> None:
     assert broke.at is not None
     # It is read to the nearest second.
     assert before <= broke.at <= datetime.now(UTC) + timedelta(seconds=1)
+    assert use.uncached.count == 2
+    assert use.uncached.at is not None
+    assert before <= use.uncached.at <= datetime.now(UTC) + timedelta(seconds=1)
     assert sample.counts == {
         series: Counts(
             hits=5,

@@ -2,9 +2,10 @@
 
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -14,9 +15,13 @@ from headwater.contract.content import canonical_bytes, content
 from headwater.contract.digest import Digest
 from headwater.contract.reasons import RefusalError
 from headwater.contract.route import Revision, Weight
+from headwater.evidence.scrape import parse
+from headwater.sidecar.relay.plan import Ending
+from tests.unit.providers.test_statement import wire
 from tests.unit.sidecar import bundles
 from tests.unit.sidecar.test_exchange import HEADERS, Bench
 
+MARKER: Final = {"type": "ephemeral"}
 TEXT: Final = prompts.prompts(4)[-1]
 OWN: Final = prompts.rewritten(TEXT, random.Random(1))
 """A copy of which so little is left that nobody can recognise it."""
@@ -44,6 +49,15 @@ def served(directory: Path, *contracts: bytes, weight: int = 0, enforce: bool = 
     return Bench(directory, Bundle(route, {Digest.of(data): data for data in contracts}))
 
 
+async def answered(bench: Bench, used: Mapping[str, Any], **fields: Any) -> None:
+    exchange = bench.open(**fields)
+    await exchange.enter()
+    exchange.began(200, "application/json")
+    exchange.chunk(json.dumps({"usage": used}).encode())
+    exchange.end(Ending.COMPLETE)
+    bench.now += 1
+
+
 def check_untouched(bench: Bench, text: str, reason: str) -> None:
     """Under Observe not a byte of the request changes."""
     body = json.dumps({"model": bundles.MODEL, "system": text, "messages": []}).encode()
@@ -69,6 +83,7 @@ def test_an_edited_copy_is_refused_or_passed_untouched(
     check(bench, edited, "system_changed")
     ((labels, count),) = bench.samples("headwater_contract_violations_total")
     assert (labels["reason"], count) == ("system_changed", 1)
+    assert bench.samples("headwater_uncached_system_total") == []
 
 
 @pytest.mark.parametrize("enforce", [True, False])
@@ -87,3 +102,54 @@ def test_whoever_keeps_the_stable_copy_follows_the_candidate(tmp_path: Path) -> 
     assert exchange.revision is not None
     assert exchange.revision.version == "v2"
     assert [block["text"] for block in sent["system"]] == [OWN]
+
+
+SHORT: Final = OWN[: int(len(TEXT) * 0.8)]
+AFTER: Final = [
+    {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": MARKER}]}
+]
+
+
+def block(text: str, **more: Any) -> dict[str, Any]:
+    return {"type": "text", "text": text, **more}
+
+
+@pytest.mark.parametrize(
+    ("fields", "counted"),
+    [
+        ({"system": OWN}, True),
+        ({"system": [block(OWN)]}, True),
+        ({"system": [block("Own.", cache_control=MARKER), block(OWN)]}, True),
+        (
+            {
+                "system": OWN,
+                "tools": [{"name": "a", "defer_loading": True, "cache_control": MARKER}],
+            },
+            True,
+        ),
+        ({"system": SHORT}, False),
+        ({"system": [block(OWN, cache_control=MARKER)]}, False),
+        ({"system": OWN, "cache_control": MARKER}, False),
+        ({"system": OWN, "messages": AFTER}, False),
+    ],
+    ids=["text", "block", "after a marked one", "marked tool", "short", "marked", "top", "later"],
+)
+async def test_uncached_text_as_long_as_the_contract_is_counted(
+    tmp_path: Path, fields: dict[str, Any], *, counted: bool
+) -> None:
+    """It may be a copy that was not recognised; `headwater consumers` names its pod."""
+    bench = served(tmp_path, contract())
+    for used in (wire(7, 0, 100, 0, 5), wire(7, 100, 0, 0, 5)):
+        await answered(bench, used, **fields)
+    found = [value for _, value in bench.samples("headwater_uncached_system_total")]
+    times = [at for _, at in bench.samples("headwater_uncached_system_timestamp_seconds")]
+    assert (found, times) == (([2], [1001 + 1e9]) if counted else ([], []))
+    use = parse("shop/web-1", bench.metrics.exposition().decode()).uses["org-core"]
+    assert use.uncached.count == (2 if counted else 0)
+
+
+def test_tokens_that_are_only_counted_cost_nothing(tmp_path: Path) -> None:
+    """`count_tokens` with a copy is no request that is paid for."""
+    bench = served(tmp_path, contract())
+    bench.open(counted=False, system=OWN)
+    assert bench.samples("headwater_uncached_system_total") == []
