@@ -98,7 +98,8 @@ PANELS: Final = (
         "currencyUSD",
         f"sum by (prefix) (delta(headwater_savings_usd_total{{{_SELECTED}}}[1h]))",
         "{{prefix}}",
-        "An hour, against what applications sent, uncached; negative where that is cheaper.",
+        "An hour, against what applications would have sent, uncached; negative where that is"
+        " cheaper.",
     ),
     Panel(
         "Time to first byte, 95th percentile",

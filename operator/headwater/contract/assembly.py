@@ -75,6 +75,11 @@ class PreparedContract:
     published: Published
 
     @property
+    def system_share(self) -> float:
+        """Return how much of the contract is system text and not tools, by length: 0 to 1."""
+        return len(self.system) / (len(self.tools) + len(self.system) or 1)
+
+    @property
     def markers(self) -> int:
         """Cache markers that the contract carries."""
         return len(self.tool_ttls) + len(self.system_ttls)

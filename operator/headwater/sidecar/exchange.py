@@ -229,6 +229,7 @@ class Exchanges:
         if counted:
             if spliced.uncached >= form.long:
                 # It may be a copy of the contract that was not recognised.
+                exchange.copied = form.system_share
                 form.series.uncached_system()
                 self.metrics.uncached_at = arrived
             exchange.before = self.pins.left(conversation, form.lane)
@@ -299,6 +300,7 @@ class Exchanges:
                 _names(revision),
                 self.metrics.of(revision, model),
                 max(_LEAST, _AS_LONG * sum(map(len, contract.published.blocks))),
+                contract.system_share,
             )
             if sum(map(len, like)) <= _FORM_BYTES:
                 if len(self._forms) == _FORMS:
@@ -327,6 +329,8 @@ class Form:
     series: Series
     long: float
     """Characters of system text that may be a copy of the contract's."""
+    system_share: float
+    """Of the contract, by length: the rest is tools."""
 
 
 class Made(NamedTuple):
@@ -376,8 +380,8 @@ class Exchange:
         self.headers: Mapping[str, str] = {}
         """What the answer's headers say of it."""
         self.own_markers = 0
-        self.copied = 0
-        """Tokens of the contract that the application sends besides, as a copy of its own."""
+        self.copied = 0.0
+        """Share of the contract that the application may have sent besides, as a copy."""
         self.chunk: Callable[[bytes], None] = _pass
         """Looks at a part of the answer on its way; another one when the answer began."""
         self.before: Lane | None = None

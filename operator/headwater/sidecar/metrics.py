@@ -180,7 +180,8 @@ class Metrics:
         )
         self.savings = Gauge(
             "headwater_savings_usd_total",
-            "Net saving against what the application sent itself, uncached; falls where it cost",
+            "Net saving against what the application would have sent itself, uncached; falls where"
+            " it cost",
             _LABELS,
             registry=registry,
         )
@@ -293,13 +294,13 @@ class Series:
         self._uncached += 1
 
     def used(
-        self, model: str, statement: Statement | None, *, ours: bool = True, copied: int = 0
+        self, model: str, statement: Statement | None, *, ours: bool = True, copied: float = 0.0
     ) -> None:
         """Count what an answer is billed for; None is an answer without a usage.
 
-        `ours` is False where the request was sent as the application made it: nothing of it was
-        saved or spent here. `copied` are tokens of the contract that went out beside a copy of
-        it: without the sidecar the application would have sent its copy alone.
+        Savings are against what the application would have sent without the sidecar, uncached.
+        `ours` is False where that is what was sent. `copied` is the share of the contract that
+        it may have sent as a copy of its own: alone, and not beside the contract.
         """
         found = invoice(statement, model)
         for reason in found.unpriced:
@@ -312,7 +313,6 @@ class Series:
             if used is None:
                 used = self._used[key] = _Used(prices, by, ours=ours)
             used.add(usage, copied)
-            copied = 0
         if found.fees:
             self._fees += found.fees
 
@@ -377,15 +377,20 @@ class _Used:
         self._tokens = [0, 0, 0, 0, 0]
         self._copied = 0
 
-    def add(self, usage: Usage, copied: int) -> None:
-        """Count one more; of its prompt, `copied` tokens stand there twice."""
+    def add(self, usage: Usage, copied: float) -> None:
+        """Count one more; `copied` is the share of the contract that stands there twice.
+
+        What a request with a copy reads from a cache or writes to one is the contract: a copy
+        that is marked is not taken for one.
+        """
         tokens = self._tokens
         tokens[0] += usage.uncached
         tokens[1] += usage.cache_read
         tokens[2] += usage.cache_write_5m
         tokens[3] += usage.cache_write_1h
         tokens[4] += usage.output
-        self._copied += copied
+        if copied:
+            self._copied += round(copied * (usage.prompt - usage.uncached))
 
     @property
     def usage(self) -> Usage:
@@ -399,7 +404,7 @@ class _Used:
 
     @property
     def savings(self) -> Decimal:
-        """Against what the application sent itself, uncached; 0 without a price."""
+        """Against what the application would have sent itself, uncached; 0 without a price."""
         if self.prices is None or not self._ours:
             return Decimal(0)
         copy, _ = self._at(self.prices, Usage(uncached=self._copied))

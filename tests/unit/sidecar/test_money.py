@@ -226,18 +226,6 @@ async def test_a_gateway_that_asked_the_provider_changes_nothing(
     assert bench.outcomes() == {("miss", "false"): 1, ("hit", "true"): 1}
 
 
-async def test_savings_are_against_what_the_application_sent(bench: Bench) -> None:
-    """A copy that goes out beside the contract would have gone alone: that costs."""
-    exchange = bench.open()
-    exchange.copied = 1_000
-    await exchange.enter()
-    exchange.began(200, "application/json")
-    exchange.chunk(json.dumps({"usage": wire(1_100, 0, 1_000, 0, 0)}).encode())
-    exchange.end(Ending.COMPLETE)
-    # 1,100 * 5 + 1,000 * 6.25, beside 1,100 * 5 alone.
-    assert money(bench) == pytest.approx((11_750, -6_250))
-
-
 async def test_what_passes_untouched_saves_nothing(tmp_path: Path) -> None:
     """Under Observe the application's own caching is its own merit."""
     bench = Bench(tmp_path, bundles.observing(bundles.make()))
