@@ -29,6 +29,12 @@ that was lost is rebuilt from these."""
 ROUTE_ANNOTATION: Final = "headwater.dev/route"
 """Hash of the route that the operator wrote last: what differs from it was edited by hand."""
 
+METRICS_PORT: Final = 9484
+"""Of a sidecar, where its pod says no other."""
+METRICS_PORT_ANNOTATION: Final = "headwater.dev/metrics-port"
+"""On a pod: where its sidecar, or a program with the library, tells what it counted."""
+_HIGHEST_PORT: Final = 65_535
+
 BUNDLE: Final = "bundle"
 REVISION: Final = "revision"
 CONTENT: Final = "content"
@@ -73,6 +79,16 @@ class Found:
     owners: frozenset[str]
     size: int
     edited_by: str
+
+
+def metrics_port(annotations: Mapping[str, str]) -> int | None:
+    """Return the port of a pod's metrics; None where its annotation says something else."""
+    text = annotations.get(METRICS_PORT_ANNOTATION, str(METRICS_PORT))
+    # `int` takes spaces, signs, underscores and other scripts' digits as well.
+    if not (text.isascii() and text.isdigit()):
+        return None
+    port = int(text[:6])
+    return port if 0 < port <= _HIGHEST_PORT else None
 
 
 def bundle_name(prefix: Key) -> str:

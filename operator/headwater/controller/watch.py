@@ -5,6 +5,7 @@ nothing. kopf puts no finalizer and no annotation on anything for handlers of th
 """
 
 import asyncio
+import ipaddress
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,14 @@ from headwater.cluster import (
     RefusedError,
 )
 from headwater.cluster.labels import ROLE_LABEL
-from headwater.controller.objects import CONTENT, SIDECAR, Found, Key
+from headwater.controller.objects import (
+    CONTENT,
+    METRICS_PORT_ANNOTATION,
+    SIDECAR,
+    Found,
+    Key,
+    metrics_port,
+)
 from headwater.controller.runs import run_of, trouble_of
 from headwater.controller.store import NamespaceRecord, PrefixRecord, Store
 from headwater.resources.prefix import Consumers
@@ -36,8 +44,6 @@ from headwater.warmer.cronjob import WARMER_LABEL
 
 _log = logging.getLogger(__name__)
 
-METRICS_PORT_ANNOTATION: Final = "headwater.dev/metrics-port"
-METRICS_PORT: Final = "9484"
 SELECTED: Final = (CONFIG_MAP, CRON_JOB, POD)
 """Kinds of which only the objects with our role label are watched."""
 WATCHED: Final = (NAMESPACE, CONFIG_MAP, POD, PROMPT_PREFIX, CACHE_WARMER, CRON_JOB)
@@ -342,11 +348,17 @@ class Watcher:
 
 
 def _metrics_url(pod: Object) -> str | None:
-    """Where the metrics of a pod are; None while it has no address."""
-    address = pod.get("status", {}).get("podIP")
-    if not address:
+    """Return where the metrics of a pod are; None while it has no address, or names no port.
+
+    Whoever makes a pod chooses its annotations: the address that is asked is that of the pod, and
+    nothing of it is text of theirs.
+    """
+    port = metrics_port(pod["metadata"].get("annotations") or {})
+    try:
+        address = ipaddress.ip_address(pod.get("status", {}).get("podIP") or "")
+    except ValueError:
         return None
-    annotations = pod["metadata"].get("annotations") or {}
-    port = annotations.get(METRICS_PORT_ANNOTATION, METRICS_PORT)
-    host = f"[{address}]" if ":" in address else address
+    if port is None:
+        return None
+    host = f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 - of IP
     return f"http://{host}:{port}/metrics"

@@ -13,13 +13,12 @@ from typing import Any, Final
 
 from headwater.cluster.labels import ROLE_LABEL
 from headwater.contract.route import Enforcement
-from headwater.controller.objects import Key
+from headwater.controller.objects import METRICS_PORT_ANNOTATION, Key, metrics_port
 from headwater.resources.prefix import Consumers
 from headwater.webhook.pods import (
     INJECT_LABEL,
     INJECTED_ANNOTATION,
     LEFT_ALONE_ANNOTATION,
-    METRICS_PORT_ANNOTATION,
     PREFIXES_ANNOTATION,
     SKIPPED_ANNOTATION,
     Container,
@@ -30,7 +29,6 @@ from headwater.webhook.pods import (
 from headwater.webhook.sidecar import (
     BASE_URL,
     CONTAINER,
-    METRICS_PORT,
     PORT,
     Settings,
     container,
@@ -42,7 +40,6 @@ SYSTEM_NAMESPACES: Final = frozenset({"kube-system", "kube-public", "kube-node-l
 _BASE_URL_VARIABLE: Final = "ANTHROPIC_BASE_URL"
 _MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 _OURS: Final = (f"{BASE_URL}/", f"http://localhost:{PORT}/")
-_HIGHEST_PORT: Final = 65_535
 
 Operation = dict[str, Any]
 """One operation of a JSON patch."""
@@ -241,13 +238,14 @@ def _refuse_strangers(
 
 
 def _metrics_port(pod: Pod) -> int:
-    text = pod.annotations.get(METRICS_PORT_ANNOTATION, str(METRICS_PORT))
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:6]) <= _HIGHEST_PORT):
+    port = metrics_port(pod.annotations)
+    if port is None:
         raise _Without(
             Reason.BAD_ANNOTATION,
-            f"the annotation {METRICS_PORT_ANNOTATION} says {text[:80]!r}, which is no port",
+            f"the annotation {METRICS_PORT_ANNOTATION} says"
+            f" {pod.annotations[METRICS_PORT_ANNOTATION][:80]!r}, which is no port",
         )
-    return int(text)
+    return port
 
 
 def _refuse_collisions(pod: Pod, prefixes: tuple[Key, ...], metrics_port: int) -> None:

@@ -21,7 +21,6 @@ SKIPPED_ANNOTATION: Final = "headwater.dev/skipped"
 """Put on a pod: why it got no sidecar."""
 LEFT_ALONE_ANNOTATION: Final = "headwater.dev/left-alone"
 """Put on a pod: its containers that go their own way to the provider."""
-METRICS_PORT_ANNOTATION: Final = "headwater.dev/metrics-port"
 
 VERSION_LABEL: Final = "app.kubernetes.io/version"
 _HASH_LABELS: Final = ("pod-template-hash", "controller-revision-hash")

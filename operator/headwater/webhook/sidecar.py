@@ -8,7 +8,6 @@ from headwater.controller.objects import Key, bundle_name
 
 CONTAINER: Final = "headwater-sidecar"
 PORT: Final = 8484
-METRICS_PORT: Final = 9484
 BASE_URL: Final = f"http://127.0.0.1:{PORT}"
 TEAM_LABEL: Final = "headwater.dev/team"
 SURFACE_LABEL: Final = "headwater.dev/surface"

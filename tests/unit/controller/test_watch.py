@@ -99,6 +99,42 @@ def test_a_program_with_the_library_is_read_where_it_says() -> None:
     assert sidecars == {Key("sales", "api"): "http://10.0.0.7:9090/metrics"}
 
 
+@pytest.mark.parametrize(
+    "port",
+    [
+        *("9484@127.0.0.1:31998/x", "80/../admin?", "9484#", "1e3", "-1", "0", "65536", ""),
+        *(" 9090", "9_090", "+9090", "\uff19\uff10\uff19\uff10", "9" * 5_000),
+    ],
+)
+def test_no_text_of_a_pods_makers_is_in_an_address(port: str) -> None:
+    """A port is a number; a pod that says anything else is not asked."""
+    watched = Watched()
+    hostile = pod("api")
+    hostile["metadata"]["annotations"] = {"headwater.dev/metrics-port": port}
+    watched.concerns(hostile)
+    assert watched.watcher.store.sidecars == {}
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("10.0.0.7", "10.0.0.7"),
+        ("fd00::7", "[fd00::7]"),
+        ("metadata.internal", None),
+        ("10.0.0.7:80/x", None),
+        ("", None),
+    ],
+)
+def test_an_address_is_a_number(address: str, host: str | None) -> None:
+    """A name would be looked up, and lead wherever its owner likes."""
+    watched = Watched()
+    found = pod("api")
+    found["status"]["podIP"] = address
+    watched.concerns(found)
+    urls = [] if host is None else [f"http://{host}:9484/metrics"]
+    assert [*watched.watcher.store.sidecars.values()] == urls
+
+
 def test_a_namespace_concerns_a_prefix_that_names_it() -> None:
     """When it is made, whatever its labels; another one does not."""
     watched = Watched(consumers={"namespaces": ["sales"]})

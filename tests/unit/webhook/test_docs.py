@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from headwater.cli.webhook import command
+from headwater.controller import objects
 from headwater.webhook import pods, sidecar
 from headwater.webhook.injection import Outcome, Reason
 
@@ -49,12 +50,12 @@ def test_every_name_that_people_write_is_named() -> None:
         pods.INJECTED_ANNOTATION,
         pods.SKIPPED_ANNOTATION,
         pods.LEFT_ALONE_ANNOTATION,
-        pods.METRICS_PORT_ANNOTATION,
+        objects.METRICS_PORT_ANNOTATION,
         sidecar.TEAM_LABEL,
         sidecar.SURFACE_LABEL,
         sidecar.CONTAINER,
         sidecar.BASE_URL,
-        str(sidecar.METRICS_PORT),
+        str(objects.METRICS_PORT),
         f"At most {pods.PREFIXES_LIMIT}",
     ):
         assert name in DOCS
