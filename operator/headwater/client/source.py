@@ -16,6 +16,7 @@ from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError, DigestError, PinError
 from headwater.contract.route import Revision, Route, Weight
 from headwater.sidecar.bundles import BundleFollower, Served
+from headwater.sidecar.files import read_regular
 
 BUNDLE_VARIABLE: Final = "HEADWATER_BUNDLE"
 MOUNTS: Final = Path("/etc/headwater")
@@ -190,6 +191,10 @@ def _is_for(place: Path, namespace: str, prefix: str) -> bool:
     return route.prefix == prefix and namespace in ("", route.namespace)
 
 
+_MANIFEST_LIMIT: Final = 4 * bundle.CONTRACT_LIMIT
+"""Bytes: a manifest may spell a character in several."""
+
+
 def _from_file(path: Path, version: str | None) -> Served:
     """A manifest, or the canonical bytes of a contract, packed or not.
 
@@ -198,7 +203,7 @@ def _from_file(path: Path, version: str | None) -> Served:
         ContentError: the manifest's content cannot be a contract.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _MANIFEST_LIMIT)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}.") from error
     if path.suffix in _MANIFESTS:

@@ -19,6 +19,7 @@ from headwater.contract.copies import Copies
 from headwater.contract.digest import Digest
 from headwater.contract.errors import BundleError
 from headwater.contract.route import Route
+from headwater.sidecar.files import read_regular
 
 _log: Final = logging.getLogger(__name__)
 
@@ -122,14 +123,7 @@ class BundleFollower:
         return [path for path in where.iterdir() if path.name.endswith((".json", ".json.gz"))]
 
     def _read(self) -> dict[str, bytes]:
-        files = {}
-        for path in self._files():
-            with path.open("rb") as file:
-                data = file.read(bundle.CONTRACT_LIMIT + 1)
-            if len(data) > bundle.CONTRACT_LIMIT:
-                raise BundleError(f"{path.name} is larger than {bundle.CONTRACT_LIMIT:,} bytes.")
-            files[path.name] = data
-        return files
+        return {path.name: read_regular(path, bundle.CONTRACT_LIMIT) for path in self._files()}
 
     def _serve(self, read: bundle.Bundle) -> None:
         if read.route.provider != _PROVIDER:

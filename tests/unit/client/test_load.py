@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -200,6 +201,14 @@ def test_a_file_that_is_no_contract_is_refused(
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(headwater.BundleError, match=said):
+        headwater.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["pipe.json", "pipe.yaml"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    """A program that loads its contract at its start would stand still without a word."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(headwater.BundleError, match="is no regular file"):
         headwater.load(tmp_path / name)
 
 

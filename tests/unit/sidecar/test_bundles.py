@@ -1,6 +1,7 @@
 """What of a directory is served, and what never is."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,22 @@ def test_damage_at_the_start_serves_nothing(tmp_path: Path, damage: object, says
     follower.poll()
     assert follower.served is None
     assert says in (follower.problem or "")
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"]
+)
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A pipe in which nobody writes would hold up every request, and a device has no end."""
+    bundles.write_plain(tmp_path, bundles.make())
+    follower = BundleFollower(tmp_path)
+    follower.poll()
+    good = follower.served
+    (tmp_path / bundle.ROUTE_FILE).unlink()
+    make(tmp_path / bundle.ROUTE_FILE)
+    follower.poll()
+    assert follower.served is good
+    assert follower.problem == "route.json is no regular file."
 
 
 @pytest.mark.parametrize(("damage", "says"), DAMAGE)
