@@ -96,16 +96,25 @@ async def _follow(
 
 
 def swap(directory: Path, contents: dict[str, bytes]) -> None:
-    """Replace all files in one step, by the kubelet's symlink (AtomicWriter)."""
+    """Replace all files in one step, by the kubelet's symlink (AtomicWriter).
+
+    Raises:
+        OSError: they cannot be written; those before stay, and nothing else.
+    """
     link = directory / _DATA_LINK
     old = directory / link.readlink() if link.is_symlink() else None
     new = directory / f"..{secrets.token_hex(8)}"
-    new.mkdir()
-    for name, data in contents.items():
-        (new / name).write_bytes(data)
-    unswapped = directory / f"{_DATA_LINK}_tmp"
-    unswapped.unlink(missing_ok=True)
-    unswapped.symlink_to(new.name)
-    unswapped.rename(link)
+    try:
+        new.mkdir()
+        for name, data in contents.items():
+            (new / name).write_bytes(data)
+        unswapped = directory / f"{_DATA_LINK}_tmp"
+        unswapped.unlink(missing_ok=True)
+        unswapped.symlink_to(new.name)
+        unswapped.rename(link)
+    except BaseException:
+        # It is tried again for as long as the disk is full, and each time would leave more there.
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     if old is not None:
         shutil.rmtree(old)
