@@ -6,6 +6,7 @@ that changed the request is known. The clock stands still unless it is what diff
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -18,7 +19,9 @@ import msgspec
 from headwater.contract.errors import HeadwaterError
 
 _RUNNER: Final = Path(__file__).with_name("builder.py")
-_SECONDS: Final = 60
+_SECONDS: Final = 60.0
+_CHILD: Final = "HEADWATER_BUILDER"
+"""The environment variable by which a process knows that it was started to run a builder."""
 _SHOWN: Final = 60
 
 
@@ -98,10 +101,18 @@ def assert_stable(build_request: Callable[[], Any] | str) -> None:
     `build_request` takes no argument and returns a request, or any other JSON; it is a function of
     a module or file, or its name as `package.module:function`.
 
+    Call it in a test: where a module calls it while it is imported, the process that imports the
+    module to run its builder is refused.
+
     Raises:
         UnstableError: two requests differ; an AssertionError, too.
-        HeadwaterError: the builder cannot be run.
+        HeadwaterError: the builder cannot be run, or takes longer than a minute.
     """
+    if _CHILD in os.environ:
+        raise HeadwaterError(
+            "this process was started by assert_stable to run a builder, and may start no other:"
+            " call assert_stable in a test, and not where the module is imported."
+        )
     target = build_request if isinstance(build_request, str) else _target(build_request)
     first = _run(target, {})
     for world in _WORLDS:
@@ -118,21 +129,37 @@ def _target(function: Callable[[], Any]) -> str:
 
 
 def _run(target: str, environment: Mapping[str, str]) -> _Run:
-    done = subprocess.run(  # noqa: S603 - this interpreter, and the caller's own builder
+    with subprocess.Popen(  # noqa: S603 - this interpreter, and the caller's own builder
         [sys.executable, "-P", str(_RUNNER), target],
         env={
             **os.environ,
             **_BASE,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            _CHILD: "1",
             **environment,
         },
-        capture_output=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise HeadwaterError(f"{target} cannot be run:\n{done.stderr.decode(errors='replace')}")
-    return msgspec.json.decode(done.stdout.rpartition(b"\n")[2], type=_Run)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, log = process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise HeadwaterError(f"{target} did not end within {_SECONDS:.0f} s.") from error
+        finally:
+            if process.returncode is None:
+                _end(process)
+    if process.returncode:
+        raise HeadwaterError(f"{target} cannot be run:\n{log.decode(errors='replace')}")
+    return msgspec.json.decode(output.rpartition(b"\n")[2], type=_Run)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started, where the system has groups of processes."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 def _unstable(target: str, world: _World, first: _Run, other: _Run) -> UnstableError:

@@ -60,6 +60,7 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {}
     for code in CODE:
         exec(code, names)
+    names["test_every_process_builds_the_same_request"]()
     assert len(sent) == 2
     assert len(names["talk"].messages) == 2
     for client in (names["client"], *[each for each in names.values() if hasattr(each, "close")]):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import headwater
+from tests.cluster.waiting import scaled, wait_until
 from tests.unit.client import unstable
 
 FILE = Path(unstable.__file__)
@@ -71,6 +72,38 @@ def test_a_builder_that_cannot_be_run_is_no_verdict() -> None:
         headwater.assert_stable(unstable.broken)
     with pytest.raises(headwater.HeadwaterError, match="no function of a module"):
         headwater.assert_stable(lambda: 1)
+
+
+def test_a_call_at_the_top_of_a_module_ends_after_one_process(tmp_path: Path) -> None:
+    """The process that runs the builder imports the module, and would start another one."""
+    program, started = tmp_path / "app.py", tmp_path / "started"
+    program.write_text(
+        f"import headwater\n\nopen({str(started)!r}, 'a').write('x')\n\n"
+        "def build():\n    return {}\n\nheadwater.assert_stable(build)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, check=False, timeout=scaled(60)
+    )
+    assert "call assert_stable in a test, and not where the module is imported" in done.stderr
+    assert done.returncode == 1
+    assert started.read_text() == "xx"
+
+
+def test_what_a_builder_started_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes too long is ended, and so are its children: they would hold its output."""
+    monkeypatch.setattr("headwater.client.stability._SECONDS", scaled(2))
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, subprocess, sys\n\ndef build():\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "    pathlib.Path(__file__).with_name('pid').write_text(str(child.pid))\n"
+        "    child.wait()\n"
+    )
+    with pytest.raises(headwater.HeadwaterError, match="did not end within"):
+        headwater.assert_stable(f"{tmp_path / 'slow.py'}:build")
+    process = Path("/proc", (tmp_path / "pid").read_text())
+    wait_until(lambda: not (process / "exe").exists(), 10, "the builder's child has ended")
 
 
 def test_the_pytest_plugin_makes_tests_of_the_builders_that_are_named(tmp_path: Path) -> None:
