@@ -26,7 +26,8 @@ TENANTS: Final = ["tenant_id", r"(?i)\b(acme|umbrella)\b"]
 
 def context(tenant: str) -> list[dict[str, Any]]:
     """What a hybrid tenant sends after the shared contract, with a marker of its own."""
-    text = prompt(f"the handbook of {tenant}")
+    # In words of its own: half of the contract's would be taken for a copy of it.
+    text = f"This is the handbook of {tenant}: its own terms, prices, places and people.\n" * 80
     return [{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]
 
 
