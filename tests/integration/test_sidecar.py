@@ -381,7 +381,10 @@ async def test_each_request_of_a_batch_is_on_the_contract(
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/%6Dessages", "/v1//messages", "/v1/./messages", "/x/../v1/messages", "/v1/messages/"],
+    [
+        *("/v1/%6Dessages", "/v1//messages", "/v1/./messages", "/x/../v1/messages"),
+        *("/v1/messages/", "/V1/messages", "/v1/messages;x=1", "/v1/%256Dessages"),
+    ],
 )
 async def test_no_spelling_of_the_path_goes_round_the_contract(
     sidecar: Running, upstream: Upstream, path: str
@@ -392,6 +395,39 @@ async def test_no_spelling_of_the_path_goes_round_the_contract(
     async with sidecar.client.post(url, data=body) as answer:
         assert answer.headers["x-headwater-version"] == "v1"
     assert prepare(bundles.contract("v1")).system in upstream.bodies[0]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v1/v1/messages", "/anthropic/v1/messages", "/p/team/house/v1/messages"),
+        *("/v1/complete", "/v1/chat/completions", "/model/m/invoke", "/v1/something_new"),
+    ],
+)
+async def test_no_other_way_leads_to_a_model(
+    sidecar: Running, upstream: Upstream, path: str
+) -> None:
+    """It is refused, with the path to use; nobody is sent anything."""
+    body = json.dumps({"model": bundles.MODEL, **HELLO})
+    async with sidecar.client.post(sidecar.url + path, data=body) as answer:
+        assert answer.status == 400
+        assert answer.headers["x-headwater-reason"] == "other_path"
+        assert "send the request to /v1/messages" in (await answer.json())["error"]["message"]
+    assert upstream.requests == []
+    assert sidecar.counted('contract_violations_total reason="other_path" 1.0')
+
+
+async def test_other_ways_pass_where_the_prefix_only_observes(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    """Byte for byte, and counted."""
+    observed = bundles.observing(bundles.make())
+    async with running(tmp_path / "b", upstream.url, observed) as sidecar:
+        async with sidecar.client.post(f"{sidecar.url}/v1/complete", data=b"{}") as answer:
+            assert answer.status == 200
+        assert sidecar.counted('contract_violations_total reason="other_path" 1.0')
+        assert sidecar.counted('other_requests_total kind="model" 1.0')
+    assert upstream.bodies == [b"{}"]
 
 
 async def test_everything_else_passes_untouched(sidecar: Running, upstream: Upstream) -> None:

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     THINKING_CHANGED = "thinking_changed"
     EFFORT_CHANGED = "effort_changed"
     SPEED_CHANGED = "speed_changed"
+    OTHER_PATH = "other_path"
     NO_BUNDLE = "no_bundle"
 
 

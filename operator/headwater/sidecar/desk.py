@@ -4,7 +4,6 @@
 what was decided is put into the words of HTTP.
 """
 
-import posixpath
 import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +14,13 @@ import msgspec
 
 from headwater.contract.reasons import RefusalError
 from headwater.sidecar.exchange import Exchange, Exchanges, UnservedError, headers_of
+from headwater.sidecar.paths import BATCHES, MESSAGES, Place, Way, place_of
 from headwater.sidecar.relay.plan import Collect, Decision, Ending, Head, Reply, Send
 from headwater.sidecar.wishes import WishError, Wishes
 
 if TYPE_CHECKING:  # an extra
     from headwater.sidecar.tracing import Tracing
 
-MESSAGES: Final = "/v1/messages"
-COUNT_TOKENS: Final = "/v1/messages/count_tokens"
-BATCHES: Final = "/v1/messages/batches"
 WARM: Final = "/headwater/warm"
 """The sidecar's own: a wish to warm the lane of a request that will follow."""
 PREFIX_PATH: Final = "/p/"
@@ -63,9 +60,7 @@ class _Route:
     target: bytes
     prefix: str | None
     headers: Mapping[str, str]
-    path: str
-    """As the provider may read it."""
-    spliced: bool
+    place: Place
 
 
 class _Watch:
@@ -146,25 +141,39 @@ class Desk:
             if probe is not None:
                 return probe
             head.note = route = _route(head)
-        if not route.spliced:
-            if route.path != WARM:
-                return Send(route.target)
+        place = route.place
+        if place.way is Way.CONTRACT:
+            return self._collect_batch if place.path == BATCHES else self._collect
+        if place.path == WARM:
             if head.method != b"POST":
                 return _error(405, f"{WARM} takes a POST.", {"allow": "POST"})
             return self._collect_wish
-        return self._collect_batch if route.path == BATCHES else self._collect
+        return self._elsewhere(route)
 
     def fault(self, status: int, message: str) -> Reply:
         """What the relay refuses or could not carry, in the provider's shape."""
         again = status >= _SERVER_ERROR
         return _error(status, message, {} if again else {"x-should-retry": "false"})
 
+    def _elsewhere(self, route: _Route) -> Decision:
+        """Pass what reaches no model; of the rest the prefix decides."""
+        place = route.place
+        try:
+            exchanges = self._exchanges[0] if place.way is Way.BESIDE else self._chosen(route)
+            exchanges.metrics.others.labels(*exchanges.metrics.identity, place.kind).inc()
+            if place.way is not Way.BESIDE:
+                exchanges.pass_by(place)
+        except (UnknownPrefixError, RefusalError, UnservedError) as error:
+            return _refused(error)
+        return Send(route.target)
+
     def _decide(self, head: Head, body: bytes | bytearray) -> Decision | Awaitable[Decision]:
         route = head.note
         assert isinstance(route, _Route)  # noqa: S101 - from `arrived`
         try:
+            path = route.place.path
             exchange = self._chosen(route).open(
-                route.headers, body, counted=route.path == MESSAGES, batch=route.path == BATCHES
+                route.headers, body, counted=path == MESSAGES, batch=path == BATCHES
             )
         except (UnknownPrefixError, RefusalError, UnservedError) as error:
             return _refused(error)
@@ -236,9 +245,6 @@ def _route(head: Head) -> _Route:
         if below and below[0].startswith(b"v1/"):
             path = b"/" + below[0]
             target, prefix = path + query + rest, unquote(name.decode("ascii"))
-    # As the provider may read it: written in another way, it is the same path.
-    plain = posixpath.normpath(unquote(path.decode("ascii"), errors="replace"))
-    plain = "/" + plain.lstrip("/")
     headers = {
         # Header bytes that are no UTF-8 become surrogates, as everywhere in Python.
         name.decode("ascii"): value.decode("utf-8", "surrogateescape")
@@ -246,8 +252,7 @@ def _route(head: Head) -> _Route:
     }
     if prefix is None:
         prefix = headers.get(PREFIX_HEADER)
-    spliced = head.method == b"POST" and plain in (MESSAGES, COUNT_TOKENS, BATCHES)
-    return _Route(target, prefix, headers, plain, spliced=spliced)
+    return _Route(target, prefix, headers, place_of(head.method, path))
 
 
 def _refused(error: UnknownPrefixError | RefusalError | UnservedError) -> Reply:

@@ -29,6 +29,7 @@ from headwater.sidecar.bundles import BundleFollower, Served
 from headwater.sidecar.lanes import Lanes, Turn
 from headwater.sidecar.metrics import Metrics, Outcome, Series
 from headwater.sidecar.misses import miss_reason
+from headwater.sidecar.paths import MESSAGES, Place, Way
 from headwater.sidecar.pinning import Pins
 from headwater.sidecar.relay.plan import Ending
 
@@ -138,6 +139,27 @@ class Exchanges:
             exchange = Exchange(self, route, (body,), model, arrived=arrived, counted=counted)
             exchange.headers = headers_of(error)
             return exchange
+
+    def pass_by(self, place: Place) -> None:
+        """Let a request go past the contract, where the route only observes.
+
+        Raises:
+            UnservedError: no bundle verified; nothing may be sent.
+            RefusalError: the route enforces the contract.
+        """
+        served = self.bundles.served
+        if served is None:
+            self.metrics.of(None, "").violated(Reason.NO_BUNDLE)
+            raise UnservedError(self.bundles.problem or "no bundle was read yet.")
+        leads = "leads to a model" if place.way is Way.MODEL else "may lead to a model"
+        error = RefusalError(
+            Reason.OTHER_PATH,
+            f"{place.path[:80]!r} {leads} without the contract: send the request to {MESSAGES}.",
+            "path",
+        )
+        self._note(error, served.route, "")
+        if served.route.enforcement == "Enforce":
+            raise _told(error, served.route)
 
     def made(self, headers: Mapping[str, str], fields: Mapping[str, object]) -> "Made":
         """A request of the sidecar's own, on the revision of its session, else on the stable one.

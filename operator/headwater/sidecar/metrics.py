@@ -106,7 +106,7 @@ class Metrics:
     ) -> None:
         """`clock` is that of `lanes`; `wall_clock` gives Unix seconds, for a timestamp."""
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # its lack
-        self._identity: tuple[str, ...] = astuple(identity)
+        self.identity: tuple[str, ...] = astuple(identity)
         self.bundles = bundles
         self.pins: Pins | None = None
         """Set by whoever keeps the conversations."""
@@ -117,7 +117,7 @@ class Metrics:
         self.violations = Violations()
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._state = _State(self._identity, lanes, clock, wall_clock)
+        self._state = _State(self.identity, lanes, clock, wall_clock)
         self._state.prefixes.append(self)
         registry.register(self._state)
         self.requests = Counter(
@@ -135,6 +135,12 @@ class Metrics:
         )
         self.output_tokens = Counter(
             "headwater_output_tokens_total", "Tokens of answers", _LABELS, registry=registry
+        )
+        self.others = Counter(
+            "headwater_other_requests_total",
+            "Requests to other paths, by what these lead to",
+            (*_IDENTITY, "kind"),
+            registry=registry,
         )
         self.contract_violations = Counter(
             "headwater_contract_violations_total",
@@ -217,7 +223,7 @@ class Metrics:
             route = served.route if served else None
             known = route is not None and model in route.models
             labels = (
-                *self._identity,
+                *self.identity,
                 route.prefix if route else "",
                 revision.version if revision else "",
                 revision.digest.short if revision else "",
@@ -450,7 +456,7 @@ class _State(Collector):
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._identity = identity
+        self.identity = identity
         self.prefixes: list[Metrics] = []
         self.series: dict[tuple[str, ...], Series] = {}
         self._lanes = lanes
@@ -475,7 +481,7 @@ class _State(Collector):
         for prefix in self.prefixes:
             bundles = prefix.bundles
             route = bundles.served.route if bundles.served else None
-            labels = (*self._identity, route.prefix if route else "")
+            labels = (*self.identity, route.prefix if route else "")
             # Bundles that never verified have no name, and are one series together.
             verified[labels] = min(verified.get(labels, 1.0), 0.0 if bundles.problem else 1.0)
             refusals[labels] = refusals.get(labels, 0.0) + bundles.refusals
