@@ -106,7 +106,7 @@ def plain_blocks(system: str | Sequence[Any], where: str = "system") -> list[dic
 
 
 def statement_of(answer: Any) -> Statement:
-    """What an answer is billed for: one of the SDK's messages, or the same as a dict.
+    """Return what an answer is billed for: one of the SDK's messages, or the same as a dict.
 
     Without a usage it is flawed: nothing can be said of its cost.
     """

@@ -123,7 +123,7 @@ class Request:
 
     @property
     def cites(self) -> bool:
-        """Whether its messages enable citations."""
+        """Return whether its messages enable citations."""
         return self.may_cite and cites(self.fields.get("messages", ABSENT))
 
     @property

@@ -83,7 +83,7 @@ class Lane(msgspec.Struct, frozen=True):
 
     @property
     def settings(self) -> Settings:
-        """What of it a conversation keeps."""
+        """Return the part of it that a conversation keeps."""
         return Settings(self.model, self.thinking, self.effort, self.speed)
 
     @property
