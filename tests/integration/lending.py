@@ -36,7 +36,6 @@ def _cluster_wide(group: str, kind: str) -> Kind:
     return Kind(group, "v1", plural, kind, namespaced=False)
 
 
-CRD: Final = _cluster_wide("apiextensions.k8s.io", "CustomResourceDefinition")
 _CLUSTER_WIDE: Final = (
     MUTATING_CONFIGURATION,
     VALIDATING_CONFIGURATION,
@@ -44,7 +43,7 @@ _CLUSTER_WIDE: Final = (
     _cluster_wide("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
     _cluster_wide("rbac.authorization.k8s.io", "ClusterRoleBinding"),
     _cluster_wide("rbac.authorization.k8s.io", "ClusterRole"),
-    CRD,
+    _cluster_wide("apiextensions.k8s.io", "CustomResourceDefinition"),
 )
 
 
@@ -142,24 +141,14 @@ class Lent:
         """What its API server is asked from now on."""
         return Audit.from_now(self.audit_log)
 
-    def forget_definitions(self) -> None:
-        """Take the CRDs away until it is given back; returns when the API server has none."""
-        with Api(self.plane) as api:
-            for name in sorted(self._of_the_cluster[CRD]):
-                api.delete(CRD, None, name)
-            wait_until(lambda: not _names(api, CRD), 30, "the definitions are gone")
-
     def tidy_up(self) -> None:
         """Remove what a borrower made; namespaces end without being waited for."""
         with Api(self.plane) as api:
             for kind in _CLUSTER_WIDE:  # what decides about others first
                 for name in sorted(_names(api, kind) - self._of_the_cluster[kind]):
                     api.delete(kind, None, name)
-            missing = self._of_the_cluster[CRD] - _names(api, CRD)
             # A policy that is gone is obeyed for a moment more.
             wait_until(lambda: _removed(api), 30, "what a test has left may be removed")
-        if missing:
-            install_crds(self.plane)
 
 
 def _removed(api: Api) -> bool:
