@@ -591,7 +591,7 @@ def _team_system(
 
 
 def _copied(raw: msgspec.Raw, contract: Published, copies: Copies) -> int:
-    """How many of a request's system blocks are a right copy of a published version's."""
+    """Return how many of a request's system blocks are a right copy of a published version's."""
     found = copies.look(contract, raw)
     if not isinstance(found, Divergence):
         return found
