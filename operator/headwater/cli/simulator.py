@@ -31,9 +31,9 @@ async def _serve(settings: Settings, host: str, port: int) -> None:
     "--time-scale",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0),
     help="How many times faster the cache's clock runs: with 60, five minutes pass in five"
-    " seconds. Latencies stay real.",
+    " seconds; with 0, it is moved by /_simulator/advance alone. Latencies stay real.",
 )
 @click.option(
     "--latency-base-ms",

@@ -31,7 +31,7 @@ from tests.cluster.waiting import scaled, wait_until
 from tests.integration.controller import pods
 from tests.integration.controller.servers import serving
 from tests.integration.controller.team import MODEL, PATIENCE, Team, new_team, route
-from tests.integration.scenarios.provider import Provider, Received
+from tests.integration.scenarios.provider import Provider, Received, running
 from tests.integration.scenarios.world import Site
 
 pytestmark = pytest.mark.xdist_group("scenarios")
@@ -74,7 +74,10 @@ class Sidecar:
 
 @dataclass
 class Day:
-    """The time of the controller, of the job and of the provider; and what happens in it."""
+    """The time of the controller, of the job and of the provider; and what happens in it.
+
+    It stands still until it is moved, so that no slow machine is late for a run.
+    """
 
     site: Site
     team: Team
@@ -82,19 +85,14 @@ class Day:
     sidecar: Sidecar
     directory: Path
     monkeypatch: pytest.MonkeyPatch
-    offset: float = 0
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self.offset)
+    now: datetime
 
     def jump(self, to: datetime) -> None:
         """Move all clocks."""
-        seconds = (to - self.now()).total_seconds()
+        seconds = (to - self.now).total_seconds()
         assert seconds > 0, f"{to} is over"
-        self.offset += seconds
-        moved = self.directory / "offset.new"
-        moved.write_text(str(self.offset))
-        moved.rename(self.directory / "offset")
+        self.now = to
+        set_clock(self.directory, to)
         urlopen(
             Request(
                 f"{self.provider.url}/_simulator/advance",
@@ -143,7 +141,7 @@ class Day:
 
     def use(self, digest: Digest) -> None:
         """A real request now, which the controller has read when this returns."""
-        self.sidecar.used[digest] = self.now()
+        self.sidecar.used[digest] = self.now
         # The first of them may have been under way.
         known = self.sidecar.reads + 2
         wait_until(lambda: self.sidecar.reads > known, PATIENCE, "the controller reads the metrics")
@@ -163,11 +161,13 @@ class Day:
     def tick(self, at: datetime) -> list[Received]:
         """The schedule's minute: the requests that the job sent, if one runs."""
         before = self.provider.last
+        # As it stands at the minute: the pod starts later, and by then the next run is decided.
+        cron_job = self.cron_job()["spec"]
         self.jump(at + START_UP)
-        if self.cron_job()["spec"]["suspend"]:
+        if cron_job["suspend"]:
             return []
-        message = self._run_job()
-        self._report(f"{NAME}-{int(at.timestamp()) // 60}", message)
+        job = cron_job["jobTemplate"]["spec"]
+        self._report(f"{NAME}-{int(at.timestamp()) // 60}", job, self._run(job))
 
         def told() -> bool:
             reported = self.status().get("reportedAt")
@@ -176,9 +176,8 @@ class Day:
         wait_until(told, PATIENCE, f"the status tells of {at:%H:%M}")
         return self.provider.received(before)
 
-    def _run_job(self) -> str:
-        """The CronJob's own command, with what would be mounted where it is mounted."""
-        job = self.cron_job()["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    def _run(self, job: dict[str, Any]) -> str:
+        """Run the job's own command, with what would be mounted where it is mounted."""
         bundle = self.team.bundle(self.team.namespace)
         assert bundle is not None
         mounted = self.directory / secrets.token_hex(4)
@@ -192,7 +191,7 @@ class Day:
             "/dev/termination-log": str(mounted / "report"),
         }
         pattern = re.compile("|".join(places))
-        (container,) = job["containers"]
+        (container,) = job["template"]["spec"]["containers"]
         command = [pattern.sub(lambda path: places[path[0]], word) for word in container["command"]]
         day = self
 
@@ -200,44 +199,49 @@ class Day:
             @classmethod
             def now(cls, tz: Any = None) -> Any:
                 del tz
-                return day.now()
+                return day.now
 
         self.monkeypatch.setattr(warm, "datetime", Clock)
         done = CliRunner().invoke(warm.command, command[2:])
         assert done.exit_code == 0, done.output
         return (mounted / "report").read_text()
 
-    def _report(self, job: str, message: str) -> None:
-        wished = self.cron_job()["spec"]["jobTemplate"]["spec"]
-        namespace, template = self.team.namespace, wished["template"]
+    def _report(self, name: str, job: dict[str, Any], message: str) -> None:
+        namespace, template = self.team.namespace, job["template"]
         # Suspended, or a pod of its own would wait for a node.
         made = self.team.api.create(
             JOB,
             {
-                "metadata": {"name": job, "namespace": namespace},
-                "spec": {**wished, "suspend": True},
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {**job, "suspend": True},
             },
         )
         owner = {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "name": job,
+            "name": name,
             "uid": made["metadata"]["uid"],
         }
-        metadata = {"name": job, "namespace": namespace, "ownerReferences": [owner]}
+        metadata = {"name": name, "namespace": namespace, "ownerReferences": [owner]}
         pod = {"metadata": {**template["metadata"], **metadata}, "spec": template["spec"]}
         wait_until(lambda: self.team.api.create(POD, pod), PATIENCE, "a pod is accepted")
-        pods.end_warming(self.team.api, namespace, job, message)
+        pods.end_warming(self.team.api, namespace, name, message)
+
+
+def set_clock(directory: Path, now: datetime) -> None:
+    """Set the controller's clock."""
+    moved = directory / "clock.new"
+    moved.write_text(now.isoformat())
+    moved.rename(directory / "clock")
 
 
 @contextmanager
 def hurried(site: Site, provider: Provider, target: str, directory: Path) -> Iterator[None]:
-    (directory / "offset").write_text("0")
     log = directory / "controller.log"
     module = "tests.integration.scenarios.hurried"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(directory / "offset"), provider.url, target],
+            [sys.executable, "-m", module, str(directory / "clock"), provider.url, target],
             env={**os.environ, "KUBECONFIG": str(site.plane.kubeconfig)},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -255,9 +259,19 @@ def hurried(site: Site, provider: Provider, target: str, directory: Path) -> Ite
 
 
 @pytest.fixture
+def provider(tmp_path: Path) -> Iterator[Provider]:
+    """A provider with cold caches, whose time is moved alone."""
+    arguments = ("simulator", "--port", "0", "--latency-base-ms", "5", "--time-scale", "0")
+    with running(tmp_path / "simulator.log", *arguments) as announced:
+        yield Provider(announced("listening"))
+
+
+@pytest.fixture
 def day(
     site: Site, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Day]:
+    now = datetime.now(UTC)
+    set_clock(tmp_path, now)
     sidecar = Sidecar()
     app = web.Application()
     app.router.add_get("/metrics", sidecar.metrics)
@@ -266,7 +280,7 @@ def day(
         new_team(site.api) as team,
         hurried(site, provider, f"{url}/metrics", tmp_path),
     ):
-        yield Day(site, team, provider, sidecar, tmp_path, monkeypatch)
+        yield Day(site, team, provider, sidecar, tmp_path, monkeypatch, now)
         for pod in team.api.list(POD, team.namespace):  # else the namespace waits for a kubelet
             path = POD.path(team.namespace, pod["metadata"]["name"])
             team.api.request("DELETE", path, gracePeriodSeconds="0")
@@ -274,7 +288,7 @@ def day(
 
 def beginning(day: Day) -> datetime:
     """The next of the schedule's minutes, and one more."""
-    now = day.now().replace(second=0, microsecond=0)
+    now = day.now.replace(second=0, microsecond=0)
     return now + (4 - now.minute % 4) * timedelta(minutes=1) + STEP
 
 
@@ -316,7 +330,7 @@ def test_two_hours_with_one_promotion(day: Day) -> None:
     assert all(sent), "no run was left out"
     (lane,) = day.status()["lanes"]
     assert (lane["state"], lane["digest"]) == ("Warm", v2)
-    assert day.status()["startUp"] == "13s"
+    assert day.status()["startUp"] == "12s"
     revisions = day.team.revisions()
     assert set(revisions) == {"v1", "v2"}, "v1 is kept for the way back"
     spent = float(day.status()["spent"]["usd"])
