@@ -39,7 +39,7 @@ node-images: $(NODE)
 test: install $(TESTED) ## Run the tests, on a real kube-apiserver (T=tests/unit for a part, RUNS=10 to repeat them)
 	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not e2e and not slow" $(or $(T),tests)
 
-proofs: install $(TESTED) ## Run the tests that take long: crashes, failover, certificates that run out
+proofs: install $(TESTED) ## Run the tests that take long: rollouts, crashes, failover, outages
 	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m slow $(or $(T),tests/integration)
 
 e2e: install $(STORIES) ## Run the whole stories, on a real node where one can run

@@ -441,6 +441,7 @@ def test_changes_are_printed_as_they_come(
     assert b"\x1b" not in seen
 
 
+@pytest.mark.slow
 def test_an_outage_is_outlasted_and_a_deletion_ends_it(lent_control_plane: ControlPlane) -> None:
     """What changed meanwhile is shown; of what is gone there is nothing more to show."""
     with Api(lent_control_plane) as api:

@@ -8,6 +8,7 @@ from tests.cluster.control_plane import ControlPlane
 pytestmark = pytest.mark.xdist_group("chart")  # what is rendered is kept
 
 
+@pytest.mark.slow
 def test_what_helm_installs_it_removes(bare_control_plane: ControlPlane) -> None:
     """An upgrade is no obstacle; only the definitions stay, and nothing that is asked of pods."""
     plane = bare_control_plane

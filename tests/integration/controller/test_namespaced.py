@@ -98,6 +98,7 @@ def test_a_prefix_lives_in_the_namespaces_that_were_given(namespaced: Namespaced
     wait_until(lambda: team.bundle(consumer) is None, PATIENCE, "it goes with its prefix")
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("own-controller")
 def test_a_namespace_that_is_taken_away_stops_nobody_else(namespaced: Namespaced) -> None:
     """Its Roles go with it; the others are served on by the same process."""

@@ -41,6 +41,7 @@ def await_phase(team: Team, phase: str) -> None:
     wait_until(reached, PATIENCE, phase)
 
 
+@pytest.mark.slow
 def test_a_canary_on_what_prometheus_says(lent_control_plane: ControlPlane, tmp_path: Path) -> None:
     """It pauses while Prometheus is away, and is promoted on what was counted meanwhile, too."""
     with (

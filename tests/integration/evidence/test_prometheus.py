@@ -210,6 +210,7 @@ async def test_the_example_asks_what_can_be_answered(scene: Scene) -> None:
             await Prometheus(scene.server.url).number(promql)
 
 
+@pytest.mark.slow
 async def test_an_outage_of_prometheus_loses_and_doubles_nothing(pod: Pod, tmp_path: Path) -> None:
     """While it is away nothing is known; afterwards what was counted meanwhile comes once."""
     with PrometheusServer(tmp_path, [pod.job()]) as server:

@@ -70,6 +70,7 @@ def counted(status: Mapping[str, Any], what: str) -> int:
     return sum(row[what] for row in status["candidate"]["evidence"])
 
 
+@pytest.mark.slow
 def test_it_is_promoted_on_evidence_and_approval(world: World, controller: Controller) -> None:
     """Warmed, then 10, 50 and 100 % of new conversations, then an approval of its very bytes."""
     team = world.team

@@ -112,6 +112,7 @@ def headwater(world: World, *arguments: str) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 def test_it_alone_is_named_and_under_enforce_refused(
     world: World, tenth: Application, raw: anthropic.Anthropic
 ) -> None:

@@ -292,6 +292,7 @@ def beginning(day: Day) -> datetime:
     return now + (4 - now.minute % 4) * timedelta(minutes=1) + STEP
 
 
+@pytest.mark.slow
 def test_two_hours_with_one_promotion(day: Day) -> None:
     """One write for each digest, then reads; what is warm is what is live."""
     v1 = day.team.serve()
@@ -360,6 +361,7 @@ def test_runs_that_traffic_makes_needless_are_left_out(day: Day) -> None:
     assert request.digest == v1
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_spent_ends_the_day(day: Day) -> None:
     """No request is sent that could exceed it, and the next day begins with all of it."""
     v1 = day.team.serve()

@@ -132,6 +132,7 @@ def differences(seen: dict[str, Any], way: str, *but: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [SIDECAR, PACKED])
 def test_every_shape_answer_and_fault_is_as_without_a_sidecar(
     seen: dict[str, Any], way: str

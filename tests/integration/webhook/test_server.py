@@ -151,6 +151,7 @@ def test_the_probes_are_beside_the_webhooks(replica: Replica) -> None:
     assert replica.probe("/readyz") == (200, "ok\n")
 
 
+@pytest.mark.slow
 def test_without_the_api_server_nothing_is_decided(
     lent_control_plane: ControlPlane, site: Site
 ) -> None:
