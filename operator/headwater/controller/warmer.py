@@ -37,7 +37,13 @@ from headwater.resources.warmer import CacheWarmerStatus, Lane
 from headwater.rollout.state import Phase
 from headwater.warmer.cronjob import NextRun, WarmedPrefix, cronjob, name_for, timetable_of
 from headwater.warmer.report import Finished
-from headwater.warmer.schedule import START_UP, ScheduleError, Timetable, problem
+from headwater.warmer.schedule import (
+    START_UP,
+    ScheduleError,
+    Timetable,
+    problem,
+    timetable,
+)
 
 _ONCE_MORE: Final = timedelta(milliseconds=200)
 """When a write that came second is decided on anew."""
@@ -191,7 +197,11 @@ class WarmerReconciler:
             if other["metadata"]["name"] != key.name
         ]
         shared = warming.overlaps(warmer, others, prefix.spec.models)
-        older = {one.metadata.name for one in others if warming.leaves_to(warmer, one)}
+        ttl, due = prefix.spec.ttl, _next_run(warmer, prefix.spec.ttl, now)
+        relied_on = [
+            one for one in others if warming.leaves_to(warmer, one) and warming.holds(one, ttl, due)
+        ]
+        elsewhere = warming.overlaps(warmer, relied_on, prefix.spec.models)
         return Lanes(
             wanted=wanted,
             recorded=recorded,
@@ -199,9 +209,9 @@ class WarmerReconciler:
             counted=frozenset(exact),
             used=used,
             elsewhere={
-                name: shared[name.credential, name.model]
+                name: elsewhere[name.credential, name.model]
                 for name in wanted
-                if shared.get((name.credential, name.model)) in older
+                if (name.credential, name.model) in elsewhere
             },
             shared=shared,
         )
@@ -513,6 +523,15 @@ def _after(warmer: CacheWarmer, new: Iterable[Finished]) -> CacheWarmer:
     return warmer.model_copy(update={"status": status})
 
 
+def _next_run(warmer: CacheWarmer, ttl: TTL, now: datetime) -> datetime:
+    """Return when a warmer runs next; the present where its schedule is none."""
+    spec, slow = warmer.spec, warmer.status.start_up or START_UP
+    try:
+        return timetable(spec.schedule, ttl, spec.active_hours, slow).after(now)
+    except ScheduleError:
+        return now
+
+
 def _look_again(
     warmer: CacheWarmer,
     found: _Found,
@@ -527,8 +546,10 @@ def _look_again(
         for lane in aged
         if lane.state == "Warm" and lane.last_warm_at is not None
     ]
-    if found.times is not None and lanes.used and warmer.spec.skip_when_traffic:
-        # Just before each run, with the latest that is known of the traffic.
+    traffic = lanes.used and warmer.spec.skip_when_traffic
+    if found.times is not None and (traffic or lanes.shared):
+        # Just before each run, with the latest that is known of the traffic, and of whether the
+        # warmer that names the same lane warms it then.
         due = found.times.after(now + warming.LEAD) - warming.LEAD
         waits.append(max(due - now, _MOMENT))
     retries = [lane.retry_at - now for lane in aged if lane.retry_at and lane.retry_at > now]

@@ -16,7 +16,15 @@ from headwater.providers.tokens import ESTIMATE_MARGIN
 from headwater.resources import CacheWarmer
 from headwater.resources.warmer import Lane, RequestSettings, SecretKey, WorkloadIdentity
 from headwater.rollout.state import State
-from headwater.warmer.schedule import MARGIN, START_UP, Timetable, longest_gap
+from headwater.warmer.schedule import (
+    MARGIN,
+    START_UP,
+    ScheduleError,
+    Timetable,
+    longest_gap,
+    problem,
+    timetable,
+)
 
 LEAD: Final = timedelta(seconds=5)
 """How long before a run it is decided what it leaves out: later it might not learn of it."""
@@ -162,6 +170,24 @@ def overlaps(
 def leaves_to(warmer: CacheWarmer, other: CacheWarmer) -> bool:
     """Whether of two warmers of one lane it is the other, the older one, that warms it."""
     return _age(other) < _age(warmer)
+
+
+def holds(warmer: CacheWarmer, ttl: TTL, moment: datetime) -> bool:
+    """Return whether a warmer keeps its lanes warm about a moment: whether another may rely on it.
+
+    One that is stalled, whose schedule lets lanes go cold, or that has other hours, does not.
+    """
+    stalled = any(
+        one.type == "Stalled" and one.status == "True" for one in warmer.status.conditions
+    )
+    spec, slow = warmer.spec, warmer.status.start_up or START_UP
+    try:
+        times = timetable(spec.schedule, ttl, spec.active_hours, slow)
+        gap = gap_of(times)
+        sparse = spec.schedule != "Auto" and problem(spec.schedule, ttl, moment, slow) is not None
+        return not (stalled or sparse or spec.suspend) and times.after(moment - gap) <= moment + gap
+    except ScheduleError:
+        return False
 
 
 def _accesses(

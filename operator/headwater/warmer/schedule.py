@@ -51,8 +51,16 @@ class Timetable:
         return self.cron if self.zone == "Etc/UTC" else f"{self.cron} ({self.zone})"
 
     def after(self, moment: datetime) -> datetime:
-        """The first run after a moment, in UTC."""
-        return next(CronSim(self.cron, moment.astimezone(zone_of(self.zone)))).astimezone(UTC)
+        """The first run after a moment, in UTC.
+
+        Raises:
+            ScheduleError: the fields are no schedule.
+        """
+        try:
+            following = next(CronSim(self.cron, moment.astimezone(zone_of(self.zone))))
+        except (CronSimError, StopIteration) as error:
+            raise _no_schedule(self.cron, error) from error
+        return following.astimezone(UTC)
 
 
 def timetable(
@@ -110,10 +118,7 @@ def longest_gap(cron: str, now: datetime) -> timedelta:
             following = next(dates)
             longest, last = max(longest, following - last), following
     except (CronSimError, ValueError, StopIteration) as error:
-        raise ScheduleError(
-            f"the schedule {cron!r} never comes or is no schedule ({error}): write five cron"
-            " fields like '*/4 * * * *', or Auto."
-        ) from error
+        raise _no_schedule(cron, error) from error
     overnight = times[0] + longest - times[-1]
     return max([overnight, *(later - earlier for earlier, later in pairwise(times))])
 
@@ -149,6 +154,13 @@ def zone_of(name: str) -> tzinfo:
             f"there is no time zone {name!r}: write a name of the IANA database, like"
             " Europe/Berlin or Etc/UTC."
         ) from error
+
+
+def _no_schedule(cron: str, error: Exception) -> ScheduleError:
+    return ScheduleError(
+        f"the schedule {cron!r} never comes or is no schedule ({error}): write five cron fields"
+        " like '*/4 * * * *', or Auto."
+    )
 
 
 def _room(ttl: TTL, start_up: timedelta) -> timedelta:

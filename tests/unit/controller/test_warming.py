@@ -10,6 +10,7 @@ from headwater.controller.warming import (
     LaneKey,
     Lanes,
     awaited_lanes,
+    holds,
     leaves_to,
     overlaps,
     shared_credential,
@@ -259,6 +260,45 @@ def test_two_warmers_of_one_lane() -> None:
     assert overlaps(old, [young], [OPUS]) == {("c0", OPUS): "a"}
     assert leaves_to(young, old)
     assert not leaves_to(old, young)
+
+
+NIGHT = {"from": "20:00", "to": "24:00"}
+
+
+def stalled(*, holds: str) -> Object:
+    condition = {"type": "Stalled", "status": holds, "reason": "X", "message": ""}
+    return {"conditions": [{**condition, "lastTransitionTime": "2026-11-21T08:00:00Z"}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "expected"),
+    [
+        pytest.param({}, {}, True, id="one that nobody has looked at yet"),
+        pytest.param({}, stalled(holds="False"), True, id="one that is well"),
+        pytest.param({}, stalled(holds="True"), False, id="one that is stalled"),
+        pytest.param({"suspend": True}, {}, False, id="one that is suspended"),
+        pytest.param({"schedule": "*/3 * * * *"}, {}, True, id="one that runs often enough"),
+        pytest.param({"schedule": "0 9 * * *"}, {}, False, id="one that lets lanes go cold"),
+        pytest.param({"schedule": "7-3 * * * *"}, {}, False, id="one without a schedule"),
+        pytest.param({"activeHours": NIGHT}, {}, False, id="one that has other hours"),
+    ],
+)
+def test_only_a_warmer_that_warms_then_holds_a_lane(
+    spec: Object,
+    status: Object,
+    expected: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """Else nobody would warm it: the other says Ready and leaves it out."""
+    other = CacheWarmer.model_validate({**warmer(**spec), "status": status})
+    assert holds(other, "5m", NOW) is expected
+
+
+def test_by_the_hour() -> None:
+    """A lane is left to the other one while that has its hours, and at no other time."""
+    other, midnight = typed(activeHours=NIGHT), datetime(2026, 11, 21, tzinfo=UTC)
+    day = range(0, 24 * 60, 10)
+    held = [holds(other, "5m", midnight + timedelta(minutes=minute)) for minute in day]
+    assert held == [minute >= 20 * 60 for minute in day]
 
 
 @pytest.mark.parametrize(
