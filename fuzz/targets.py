@@ -148,7 +148,7 @@ def _desk() -> Desk:
     lanes = Lanes(gate_seconds=0)
     metrics = Metrics(Identity(), mounted, lanes, time.monotonic)
     exchanges = [Exchanges(mounted, lanes, metrics, time.monotonic)]
-    return Desk(exchanges, Health(exchanges), Wishes(None, time.monotonic))
+    return Desk(exchanges, Health(exchanges, time.monotonic), Wishes(None, time.monotonic))
 
 
 DESK: Final = _desk()
@@ -245,11 +245,14 @@ def check(
     path = "/" + posixpath.normpath(path).lstrip("/")
     if method != b"POST" or path.encode("utf-8", "replace") not in PATHS:
         return
+    if body is None and path.endswith("batches"):
+        return  # refused in its middle: the provider has no request
     if body is None or b"content-encoding" in names:
         raise OffContractError(f"a body was sent that was not looked at: {headers}")
     if path.endswith("batches"):
-        entries = _object(body)["requests"]
-        params = [json.dumps(_unique(entry)["params"]) for entry in entries]
+        # Whichever of two lists it takes.
+        lists = [value for name, value in _pairs(body) if name == "requests"]
+        params = [json.dumps(_unique(entry)["params"]) for entries in lists for entry in entries]
         if body.count(_PREPARED.system) < len(params):
             raise OffContractError(f"an entry of a batch is off the contract: {body!r}")
     elif not (
@@ -265,14 +268,17 @@ def _holds(body: bytes, key: bytes, part: bytes) -> bool:
     return begins + b"]" in body or begins + b"," in body
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    """A body as another reader reads it; whichever of two equal keys it takes, there is one."""
+def _pairs(body: bytes) -> Any:
+    """A body as another reader reads it."""
     try:
-        # What is not looked at passes as it came, and that may be no UTF-8.
-        pairs = json.loads(body.decode("utf-8", "surrogateescape"), object_pairs_hook=list)
+        return json.loads(body.decode("utf-8"), object_pairs_hook=list)
     except RecursionError:
-        return {"requests": []}
-    return _unique(pairs)
+        return []
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Whichever of two equal keys another reader takes, there is one."""
+    return _unique(_pairs(body))
 
 
 def _unique(pairs: Any) -> dict[str, Any]:

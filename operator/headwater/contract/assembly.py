@@ -7,6 +7,7 @@ came. Nothing is re-serialised, because other writers space, escape and number J
 and one changed byte is a cache miss. It knows no HTTP, no clock and no state.
 """
 
+import codecs
 import contextlib
 import hashlib
 import itertools
@@ -56,6 +57,10 @@ TTL_SECONDS: Final[Mapping[TTL, float]] = {"5m": 300.0, "1h": 3600.0}
 
 _NAMES_SHOWN: Final = 3
 """Tool names that a message lists: enough to find the place."""
+
+
+_DECODED_AT_ONCE: Final = 64 << 10
+"""Bytes, so that what is looked at costs no second copy of a large body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,7 @@ class Request:
             RefusalError: `not_json`.
         """
         try:
+            check_utf8(body)
             fields = _decode_top(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RefusalError(
@@ -157,6 +163,24 @@ class Request:
             if user:
                 return user
         return _first_user_message(self.fields.get("messages"))
+
+
+def check_utf8(body: bytes | bytearray) -> None:
+    """Do nothing where a body is UTF-8: values that pass undecoded are looked at nowhere else.
+
+    Raises:
+        DecodeError: it is not.
+    """
+    if body.isascii():
+        return
+    view, start = memoryview(body), 0
+    while start < len(view):
+        end = start + _DECODED_AT_ONCE
+        try:
+            # The last bytes may be the beginning of a character that the next ones end.
+            start += codecs.utf_8_decode(view[start:end], "strict", end >= len(view))[1]
+        except UnicodeDecodeError as error:
+            raise msgspec.DecodeError(f"byte {start + error.start:,} is no UTF-8") from None
 
 
 @dataclass(slots=True, eq=False)

@@ -5,7 +5,7 @@ what was decided is put into the words of HTTP.
 """
 
 import secrets
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
@@ -13,9 +13,17 @@ from urllib.parse import unquote
 import msgspec
 
 from headwater.contract.reasons import RefusalError
-from headwater.sidecar.exchange import Exchange, Exchanges, UnservedError, headers_of
+from headwater.sidecar.exchange import Batch, Exchange, Exchanges, UnservedError, headers_of
 from headwater.sidecar.paths import BATCHES, MESSAGES, Place, Way, place_of
-from headwater.sidecar.relay.plan import Collect, Decision, Ending, Head, Reply, Send
+from headwater.sidecar.relay.plan import (
+    Collect,
+    Decision,
+    Ending,
+    Head,
+    RefusedError,
+    Reply,
+    Send,
+)
 from headwater.sidecar.wishes import WishError, Wishes
 
 if TYPE_CHECKING:  # an extra
@@ -43,6 +51,10 @@ _KINDS: Final[Mapping[int, str]] = {
 }
 """The provider's names for errors; the others are `invalid_request_error`."""
 _SERVER_ERROR: Final = 500
+_EXPOSITION_SHARE: Final = 0.05
+"""Of the process's time, for expositions: anybody may ask for them, and requests wait meanwhile."""
+_EXPOSITION_SECONDS: Final = 0.25
+"""What of it may be used at once."""
 _WISH_LIMIT: Final = 4 << 10
 """Bytes of a wish to warm."""
 _BATCH_LIMIT: Final = 256 << 20
@@ -80,19 +92,42 @@ class _Watch:
         return _encoded(self._exchange.headers)
 
 
+class _Strained:
+    """Shows a batch its requests."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def feed(self, data: bytes) -> Iterator[bytes | memoryview]:
+        try:
+            yield from self._batch.feed(data)
+        except RefusalError as error:
+            raise RefusedError(_refused(error)) from error
+
+    def end(self) -> None:
+        try:
+            self._batch.end()
+        except RefusalError as error:
+            raise RefusedError(_refused(error)) from error
+
+
 class Health:
     """`/healthz`, `/readyz` and `/metrics`."""
 
-    def __init__(self, exchanges: Sequence[Exchanges]) -> None:
-        """`exchanges` are those of the prefixes of this sidecar."""
+    def __init__(self, exchanges: Sequence[Exchanges], clock: Callable[[], float]) -> None:
+        """`exchanges` are those of the prefixes of this sidecar; `clock` gives seconds."""
         self._exchanges = exchanges
+        self._clock = clock
+        self._exposition = b""
+        self._exposed_at = clock()
+        self._allowance = _EXPOSITION_SECONDS
 
     def arrived(self, head: Head) -> Reply:
         """Answer."""
         path = head.target.partition(b"?")[0]
         if path == b"/metrics":
             kind = b"text/plain; version=0.0.4; charset=utf-8"
-            return Reply(200, ((b"content-type", kind),), self._exchanges[0].metrics.exposition())
+            return Reply(200, ((b"content-type", kind),), self._metrics())
         return self.answer(path) or _text(404, "there are /healthz, /readyz and /metrics.\n")
 
     def answer(self, path: bytes) -> Reply | None:
@@ -112,6 +147,17 @@ class Health:
         """What the relay refuses."""
         return _text(status, f"{message}\n")
 
+    def _metrics(self) -> bytes:
+        """Return the exposition; a former one to whoever asks so often that it takes too long."""
+        began = self._clock()
+        earned = _EXPOSITION_SHARE * (began - self._exposed_at)
+        self._exposed_at = began
+        self._allowance = min(_EXPOSITION_SECONDS, self._allowance + earned)
+        if self._allowance > 0:
+            self._exposition = self._exchanges[0].metrics.exposition()
+            self._allowance -= self._clock() - began
+        return self._exposition
+
 
 class Desk:
     """Decides what happens to a request of the application's."""
@@ -128,7 +174,6 @@ class Desk:
         self._exchanges = exchanges
         self._health = health
         self._collect = Collect(self._decide)
-        self._collect_batch = Collect(self._decide, _BATCH_LIMIT)
         self._collect_wish = Collect(self._wished, _WISH_LIMIT)
         self._wishes = wishes
 
@@ -143,7 +188,7 @@ class Desk:
             head.note = route = _route(head)
         place = route.place
         if place.way is Way.CONTRACT:
-            return self._collect_batch if place.path == BATCHES else self._collect
+            return self._batch(route) if place.path == BATCHES else self._collect
         if place.path == WARM:
             if head.method != b"POST":
                 return _error(405, f"{WARM} takes a POST.", {"allow": "POST"})
@@ -152,6 +197,8 @@ class Desk:
 
     def fault(self, status: int, message: str) -> Reply:
         """What the relay refuses or could not carry, in the provider's shape."""
+        if status == 503:  # noqa: PLR2004 - for a moment
+            return _error(status, message, {"retry-after": "1"})
         again = status >= _SERVER_ERROR
         return _error(status, message, {} if again else {"x-should-retry": "false"})
 
@@ -172,14 +219,21 @@ class Desk:
         assert isinstance(route, _Route)  # noqa: S101 - from `arrived`
         try:
             path = route.place.path
-            exchange = self._chosen(route).open(
-                route.headers, body, counted=path == MESSAGES, batch=path == BATCHES
-            )
+            exchange = self._chosen(route).open(route.headers, body, counted=path == MESSAGES)
         except (UnknownPrefixError, RefusalError, UnservedError) as error:
             return _refused(error)
         if exchange.enter_now():
             return self._sent(route, exchange)
         return self._enter(route, exchange)
+
+    def _batch(self, route: _Route) -> Decision:
+        """Pass a batch as it comes: it may be larger than the container's memory."""
+        try:
+            batch = self._chosen(route).open_batch(route.headers)
+        except (UnknownPrefixError, UnservedError) as error:
+            return _refused(error)
+        watcher, strained = _Watch(batch.exchange), _Strained(batch)
+        return Send(route.target, None, _CHANGED, watcher, strained, _BATCH_LIMIT)
 
     def _wished(self, head: Head, body: bytes | bytearray) -> Decision:
         route = head.note

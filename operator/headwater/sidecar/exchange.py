@@ -5,14 +5,14 @@ answer as a status and chunks, so that whatever speaks HTTP can be put round it.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import msgspec
 
 from headwater.contract.assembly import TTL_SECONDS, Frame, Request, Spliced, frame, splice
-from headwater.contract.batch import splice_batch
+from headwater.contract.batch import BatchSplicer
 from headwater.contract.lane import Lane, check_settings, tool_choice
 from headwater.contract.reasons import Reason, RefusalError
 from headwater.contract.route import Revision, Route, credential_fingerprint
@@ -53,6 +53,15 @@ _AS_LONG: Final = 0.9
 """Of the contract's system text: a copy without its indentation or a paragraph is shorter."""
 _OF_LANE: Final = ("x-api-key", "authorization", "anthropic-workspace-id", "anthropic-beta")
 """Headers from which a lane follows."""
+_OF_SESSION: Final = frozenset(
+    {
+        Reason.MODEL_CHANGED,
+        Reason.THINKING_CHANGED,
+        Reason.EFFORT_CHANGED,
+        Reason.SPEED_CHANGED,
+    }
+)
+"""Refusals that follow from what a session sent before, whatever the revision."""
 _OUR_FAULT: Final = frozenset({400, 413})
 """Client errors that a contract can cause: its own content, its own size."""
 _CALLERS_FAULT: Final = frozenset(
@@ -103,11 +112,8 @@ class Exchanges:
         body: bytes | bytearray,
         *,
         counted: bool,
-        batch: bool = False,
     ) -> "Exchange":
         """Decide what is sent. `counted` is False where no answer has a usage to be counted.
-
-        `batch` is for a body that holds many requests, each of a conversation of its own.
 
         Raises:
             UnservedError: no bundle verified; nothing may be sent.
@@ -121,24 +127,39 @@ class Exchanges:
             if counted:
                 series.ended(Outcome.NO_BUNDLE, eligible=False)
             raise UnservedError(self.bundles.problem or "no bundle was read yet.")
-        request = None
+        request, revision = None, served.route.stable
         try:
-            if batch:
-                return self._batch(served, body, headers, arrived=arrived)
             request = Request.read(body)
-            return self._on_contract(served, request, headers, arrived=arrived, counted=counted)
+            conversation = request.conversation(headers.get(SESSION_HEADER))
+            ttl = TTL_SECONDS[served.route.ttl]
+            revision = self.pins.choose(served.route, conversation, ttl=ttl, now=arrived)
+            return self._on_contract(
+                served, request, revision, conversation, headers, arrived=arrived, counted=counted
+            )
         except RefusalError as error:
             route = served.route
             model = "" if request is None else request.text("model") or ""
-            self._note(error, route, model)
+            self.note(error, route, revision, model)
             if route.enforcement == "Enforce":
                 if counted:
-                    series = self.metrics.of(route.stable, model)
-                    series.ended(Outcome.REFUSED, eligible=False)
+                    alone = request is not None and _refuses_alone(revision, served, request, error)
+                    self.metrics.of(revision, model).ended(Outcome.REFUSED, eligible=alone)
                 raise _told(error, route) from error
             exchange = Exchange(self, route, (body,), model, arrived=arrived, counted=counted)
             exchange.headers = headers_of(error)
             return exchange
+
+    def open_batch(self, headers: Mapping[str, str]) -> "Batch":
+        """Decide what is sent for a body that holds many requests, as it comes.
+
+        Raises:
+            UnservedError: no bundle verified; nothing may be sent.
+        """
+        served = self.bundles.served
+        if served is None:
+            self.metrics.of(None, "").violated(Reason.NO_BUNDLE)
+            raise UnservedError(self.bundles.problem or "no bundle was read yet.")
+        return Batch(self, served, headers)
 
     def pass_by(self, place: Place) -> None:
         """Let a request go past the contract, where the route only observes.
@@ -157,7 +178,7 @@ class Exchanges:
             f"{place.path[:80]!r} {leads} without the contract: send the request to {MESSAGES}.",
             "path",
         )
-        self._note(error, served.route, "")
+        self.note(error, served.route, served.route.stable, "")
         if served.route.enforcement == "Enforce":
             raise _told(error, served.route)
 
@@ -184,34 +205,9 @@ class Exchanges:
         parts = splice(request, served.contracts[revision.digest], route.models).parts
         return Made(route, form, parts)
 
-    def _batch(
-        self,
-        served: Served,
-        body: bytes | bytearray,
-        headers: Mapping[str, str],
-        *,
-        arrived: float,
-    ) -> "Exchange":
-        route = served.route
-        revisions: set[Revision] = set()
-
-        def spliced(request: Request) -> Sequence[bytes | memoryview]:
-            conversation = request.conversation(headers.get(SESSION_HEADER))
-            ttl = TTL_SECONDS[route.ttl]
-            revision = self.pins.choose(route, conversation, ttl=ttl, now=arrived)
-            revisions.add(revision)
-            contract = served.contracts[revision.digest]
-            return splice(request, contract, route.models, route.placing, served.copies).parts
-
-        parts = splice_batch(body, spliced)
-        exchange = Exchange(self, route, parts, "", arrived=arrived, counted=False)
-        if len(revisions) == 1:
-            exchange.headers = _names(*revisions)
-        return exchange
-
-    def _note(self, error: RefusalError, route: Route, model: str) -> None:
+    def note(self, error: RefusalError, route: Route, revision: Revision, model: str) -> None:
         """Count it, and say so in the log now and then; never what the request says."""
-        self.metrics.of(route.stable, model).violated(error.reason)
+        self.metrics.of(revision, model).violated(error.reason)
         if times := self.metrics.violations.note(error.reason, error.place, self.clock()):
             _log.warning(
                 "off the contract, %s",
@@ -228,15 +224,14 @@ class Exchanges:
         self,
         served: Served,
         request: Request,
+        revision: Revision,
+        conversation: str,
         headers: Mapping[str, str],
         *,
         arrived: float,
         counted: bool,
     ) -> "Exchange":
-        route = served.route
-        session = headers.get(SESSION_HEADER)
-        conversation = request.conversation(session)
-        revision = self.pins.choose(route, conversation, ttl=TTL_SECONDS[route.ttl], now=arrived)
+        route, session = served.route, headers.get(SESSION_HEADER)
         form = self._form(served, revision, request, headers)
         spliced = form.frame.filled(request)
         if session and counted:
@@ -547,6 +542,98 @@ def _pass(data: bytes) -> None:
 def _names(revision: Revision) -> Mapping[str, str]:
     """What an answer's headers say of a request that is on the contract."""
     return {"x-headwater-version": revision.version, "x-headwater-digest": revision.digest}
+
+
+class Batch:
+    """One batch's way: each of its requests is of a conversation of its own."""
+
+    def __init__(self, exchanges: Exchanges, served: Served, headers: Mapping[str, str]) -> None:
+        """Keep to the bundle that is served now, to the batch's end."""
+        self._exchanges = exchanges
+        self._served = served
+        self._session = headers.get(SESSION_HEADER)
+        self._arrived = exchanges.clock()
+        self._revisions: set[Revision] = set()
+        self._noted: RefusalError | None = None
+        self._last: tuple[Request, Revision] | None = None
+        """Of the entry that is being spliced."""
+        self._splicer = BatchSplicer(self._spliced, self._refused)
+        self.exchange = Exchange(
+            exchanges, served.route, (), "", arrived=self._arrived, counted=False
+        )
+
+    def feed(self, data: bytes) -> Iterator[bytes | memoryview]:
+        """Yield what is to be sent for the next bytes.
+
+        Raises:
+            RefusalError: an entry would break the prefix, and the route enforces it; or the batch
+                cannot be read.
+        """
+        try:
+            yield from self._splicer.feed(data)
+        except RefusalError as error:
+            raise self._final(error) from error
+
+    def end(self) -> None:
+        """Take the end of the body.
+
+        Raises:
+            RefusalError: the batch is not whole.
+        """
+        try:
+            self._splicer.end()
+        except RefusalError as error:
+            raise self._final(error) from error
+        if len(self._revisions) == 1:
+            self.exchange.headers = _names(*self._revisions)
+
+    def _spliced(self, request: Request) -> Sequence[bytes | memoryview]:
+        served, route = self._served, self._served.route
+        conversation = request.conversation(self._session)
+        ttl = TTL_SECONDS[route.ttl]
+        revision = self._exchanges.pins.choose(route, conversation, ttl=ttl, now=self._arrived)
+        self._revisions.add(revision)
+        self._last = request, revision
+        contract = served.contracts[revision.digest]
+        parts = splice(request, contract, route.models, route.placing, served.copies).parts
+        self._last = None
+        return parts
+
+    def _refused(self, error: RefusalError) -> None:
+        self._noted, route = error, self._served.route
+        request, revision = self._last or (None, route.stable)
+        self._last = None
+        self._exchanges.note(error, route, revision, "")
+        if route.enforcement == "Enforce":
+            if request is not None and _refuses_alone(revision, self._served, request, error):
+                series = self._exchanges.metrics.of(revision, request.text("model") or "")
+                series.ended(Outcome.REFUSED, eligible=True)
+            raise error
+
+    def _final(self, error: RefusalError) -> RefusalError:
+        """Note what was not yet, and return the refusal in full words.
+
+        What is no batch is refused also where the route only observes: the provider takes none.
+        """
+        route = self._served.route
+        if error is not self._noted:
+            self._exchanges.note(error, route, route.stable, "")
+        return _told(error, route)
+
+
+def _refuses_alone(
+    revision: Revision, served: Served, request: Request, error: RefusalError
+) -> bool:
+    """Return whether the stable revision would have sent what this one refuses."""
+    route = served.route
+    if revision == route.stable or error.reason in _OF_SESSION:
+        return False
+    contract = served.contracts[route.stable.digest]
+    try:
+        splice(request, contract, route.models, route.placing, served.copies)
+    except RefusalError:
+        return False
+    return True
 
 
 def _told(error: RefusalError, route: Route) -> RefusalError:

@@ -20,6 +20,7 @@ from headwater.sidecar.exchange import Exchanges
 from headwater.sidecar.lanes import Lanes
 from headwater.sidecar.metrics import Identity, Metrics
 from headwater.sidecar.relay.origin import Origin
+from headwater.sidecar.relay.plan import Limits
 from headwater.sidecar.relay.server import Relay
 from headwater.sidecar.watching import renames
 from headwater.sidecar.wishes import Wishes
@@ -29,6 +30,8 @@ if TYPE_CHECKING:  # an extra
 
 _log: Final = logging.getLogger(__name__)
 
+_PROBED: Final = Limits(connections=64, makes_room=True, head=8 << 10, head_seconds=5.0)
+"""Of the listener for probes and metrics, which anybody in the cluster may reach."""
 _DRAIN_SECONDS: Final = 600.0
 """As long as a request may take; the kubelet's grace period ends it sooner."""
 
@@ -84,12 +87,12 @@ class Sidecar:
         """
         for bundles in self._bundles:
             bundles.poll()
-        health = Health(self._exchanges)
+        health = Health(self._exchanges, self._clock)
         wishes = Wishes(self._origin, self._clock)
         desk = Desk(self._exchanges, health, wishes, self._tracing)
         host = metrics_address[0]
         async with (
-            _listening(Relay(health), host, metrics_address[1]) as metrics_port,
+            _listening(Relay(health, limits=_PROBED), host, metrics_address[1]) as metrics_port,
             _listening(Relay(desk, self._origin), "127.0.0.1", port) as at,
         ):
             following = asyncio.create_task(self._follow(poll_seconds))

@@ -17,7 +17,7 @@ from headwater.sidecar.exchange import Exchanges, Form, Made
 from headwater.sidecar.lanes import Turn
 from headwater.sidecar.relay.carriage import Carriage
 from headwater.sidecar.relay.origin import Origin
-from headwater.sidecar.relay.plan import Ending, Head, Send
+from headwater.sidecar.relay.plan import Ending, Head, Reply, Send
 from headwater.sidecar.trigger import Triggers, Verdict
 
 _log: Final = logging.getLogger(__name__)
@@ -152,11 +152,17 @@ class _Nobody:
     def write(self, data: bytes) -> None:
         """It is not read."""
 
+    def interim(self, data: bytes) -> None:
+        """It is not read."""
+
     def hold(self) -> None:
         """Nothing comes that could be held."""
 
     def go_on(self) -> None:
         """As above."""
+
+    def lighter(self) -> None:
+        """It held nothing."""
 
     def finish(self) -> None:
         """Nobody has to be told."""
@@ -165,4 +171,10 @@ class _Nobody:
         """As above: the watcher knows."""
 
     def fail(self, status: int, message: str) -> None:
+        """As above."""
+
+    def unreadable(self, status: int, message: str) -> None:
+        """Nothing is filtered that could be unreadable."""
+
+    def refused(self, reply: Reply) -> None:
         """As above."""

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.sidecar.relay.plan import Ending, Limits
+from headwater.sidecar.relay.room import Room
 from tests.cluster.waiting import eventually, scaled
 from tests.integration.relay.wire import OK, Reader, Writer, message, wired
 
@@ -34,6 +35,13 @@ GOOD = [
     (with_length(b"/pass", BODY), BODY),
     (in_chunks(b"/pass", BODY), BODY),
     (with_length(b"/wait", BODY), b"[" + BODY + b"]"),
+    (with_length(b"/shout", BODY), BODY.upper()),
+    (in_chunks(b"/shout", BODY), BODY.upper()),
+    (with_length(b"/shout", b""), b""),
+    (
+        in_chunks(b"/shout", gzip.compress(BODY, mtime=0), 5, b"Content-Encoding: gzip\r\n"),
+        BODY.upper(),
+    ),
     (
         with_length(b"/held", gzip.compress(BODY, mtime=0), b"Content-Encoding: gzip\r\n"),
         b"[" + BODY + b"]",
@@ -316,6 +324,10 @@ async def test_a_client_may_ask_before_it_sends() -> None:
             400,
         ),
         (with_length(b"/held", b"x", b"Content-Encoding: br\r\n"), 415),
+        (
+            with_length(b"/held", 2 * gzip.compress(BODY, mtime=0), b"Content-Encoding: gzip\r\n"),
+            400,
+        ),
         (with_length(b"/broken", b"x"), 500),
     ],
 )
@@ -514,3 +526,83 @@ async def test_nobody_is_waited_for_longer_than_the_grace() -> None:
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
         writer.close()
+
+
+LARGE = b"x" * (1 << 20)
+
+
+async def test_large_bodies_wait_for_room() -> None:
+    """What is held together is bounded; a small one, and one that is not held, pass meanwhile."""
+    answer = asyncio.Event()
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        while True:
+            _, body = await message(reader)
+            if len(body) > 1 << 19:
+                await answer.wait()
+            writer.write(OK)
+
+    async with wired(script, Limits(held=(1 << 21) + 100)) as wire:
+        opened = [await wire.open() for _ in range(4)]
+        for _, writer in opened:
+            writer.write(with_length(b"/held", LARGE))
+        await eventually(lambda: len(wire.desk.bodies) == 2, 10, "two are sent")
+        for path in (b"/held", b"/pass"):
+            assert b" 200 " in await wire.ask(with_length(path, BODY, b"Connection: close\r\n"))
+        assert wire.desk.bodies == [LARGE, LARGE, BODY]
+        # One that leaves while it waits is seen to be gone when its turn comes.
+        opened[2][1].transport.abort()
+        answer.set()
+        for reader, _ in (opened[0], opened[1], opened[3]):
+            assert b" 200 " in (await message(reader))[0]
+        # All of it was given back.
+        reader, writer = await wire.open()
+        for _ in range(5):
+            writer.write(with_length(b"/held", LARGE))
+            assert b" 200 " in (await message(reader))[0]
+
+
+async def test_a_body_of_unknown_length_keeps_what_it_needs_alone() -> None:
+    """However many are under way: what a chunked one might have had is free when it has come."""
+    async with wired(silent_provider, Limits(body=1 << 20, held=(1 << 20) + 1000)) as wire:
+        for number in range(1, 9):
+            _, writer = await wire.open()
+            writer.write(in_chunks(b"/held", BODY))
+            await eventually(lambda n=number: len(wire.desk.bodies) == n, 10, "it is sent")  # type: ignore[misc]
+
+
+def test_who_leaves_the_line_lets_the_next_one_in() -> None:
+    """The one behind may fit where the one in front did not."""
+    room = Room(100)
+    first: list[int] = []
+    second: list[int] = []
+    assert room.take(80, first.append) == 80
+    gone, next_one = first.append, second.append
+    assert (room.take(50, gone), room.take(20, next_one)) == (0, 0)
+    room.forget(gone)
+    assert (first, second) == ([], [20])
+    assert room.take(1, next_one) == 0
+    room.give(80)
+    assert second == [20, 1]
+
+
+async def test_who_waits_too_long_for_room_may_try_again() -> None:
+    """503, before anything was sent."""
+    limits = Limits(held=1 << 20, room_seconds=scaled(0.2))
+    async with wired(silent_provider, limits) as wire:
+        _, first = await wire.open()
+        first.write(with_length(b"/held", LARGE))
+        await eventually(lambda: wire.desk.bodies == [LARGE], 10, "one is sent")
+        assert (await wire.ask(with_length(b"/held", LARGE))).startswith(b"HTTP/1.1 503 ")
+        first.transport.abort()
+        reader, writer = await wire.open()
+        writer.write(with_length(b"/held", LARGE))
+        await eventually(lambda: len(wire.desk.bodies) == 2, 10, "its room is free again")
+        del reader
+
+
+async def silent_provider(reader: Reader, writer: Writer) -> None:
+    """Reads, and says nothing."""
+    del writer
+    while await reader.read(1 << 16):
+        pass

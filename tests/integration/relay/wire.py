@@ -14,6 +14,7 @@ from headwater.sidecar.relay.plan import (
     Head,
     Limits,
     Patience,
+    RefusedError,
     Reply,
     Send,
 )
@@ -65,10 +66,29 @@ class Watch:
         self.began, self.data, self.ended = seen.began, seen.data_, seen.ended
 
 
+class Shout:
+    """In capitals, `times` over; an exclamation mark is refused."""
+
+    def __init__(self, times: int) -> None:
+        self._times = times
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if b"!" in data:
+            raise RefusedError(Reply(422, (), b"do not shout"))
+        return [data.upper()] * self._times
+
+    def end(self) -> None:
+        pass
+
+
+STRAINED_LIMIT: Final = 16 << 20
+"""More than the buffers of two sockets take."""
+
+
 class Desk:
     """`/held…` is collected, wrapped in brackets and watched; `/own` answered; all else passes.
 
-    `/wait…` is decided when `decided` is set.
+    `/wait…` is decided when `decided` is set, `/shout…` is filtered as it passes.
     """
 
     def __init__(self) -> None:
@@ -84,6 +104,12 @@ class Desk:
             return Reply(200, ((b"content-type", b"text/plain"),), b"own")
         if head.target == b"/broken":
             raise ZeroDivisionError
+        if head.target.startswith(b"/shout"):
+            self.seen.append(Seen())
+            times = 100 if head.target == b"/shout-often" else 1
+            coding = ((b"content-encoding", b""),)
+            watch = Watch(self.seen[-1])
+            return Send(head.target, None, coding, watch, Shout(times), STRAINED_LIMIT)
         if not head.target.startswith((b"/held", b"/wait")):
             return Send(head.target)
 

@@ -144,6 +144,7 @@ def test_every_shape_answer_and_fault_is_as_without_a_sidecar(
     assert differences(seen, way) == {}
 
 
+@pytest.mark.slow
 def test_the_matrix_is_about_something(seen: dict[str, Any]) -> None:
     """Whole answers, reads and writes, each kind of error: so that two failures are not equal."""
     direct = seen[DIRECT]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headwater.contract.assembly import (
     PreparedContract,
     Request,
+    check_utf8,
     prepare,
     splice,
 )
@@ -128,6 +129,8 @@ NESTED = [
         (b"model=claude", Reason.NOT_JSON),
         (b'{"model":"claude-opus-4-8"', Reason.NOT_JSON),
         (b'\xff{"model":1}', Reason.NOT_JSON),
+        (body(messages="?").replace(b"?", b"\xff"), Reason.NOT_JSON),
+        (body(messages="?").replace(b"?", b"\xed\xa0\x80"), Reason.NOT_JSON),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", Reason.NOT_JSON),
         (b"{}", Reason.OTHER_MODEL),
         (body(model="claude-sonnet-5"), Reason.OTHER_MODEL),
@@ -363,3 +366,18 @@ def test_laws(request: dict[str, Any], contract: PreparedContract, *, ascii_only
     document = json.loads(sent.body)
     document.pop("extra", None)
     assert markers(document) == own + contract.markers
+
+
+@given(st.integers(0, 5), st.lists(st.sampled_from(["é", "€", "😀", "a"]), min_size=1), st.data())
+def test_what_passes_is_utf8_to_the_last_value(
+    shift: int, characters: list[str], data: Any
+) -> None:
+    """Wherever the pieces end in which it is looked at; one byte off is told with its place."""
+    text = ("a" * shift + "".join(characters) * (200_000 // len(characters))).encode()
+    check_utf8(text)
+    place = data.draw(st.integers(0, len(text) - 1))
+    broken = text[:place] + b"\xff" + text[place:]
+    with pytest.raises(UnicodeDecodeError) as expected:
+        broken.decode()
+    with pytest.raises(msgspec.DecodeError, match=f"byte {expected.value.start:,} is no UTF-8"):
+        check_utf8(broken)

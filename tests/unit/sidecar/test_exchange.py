@@ -10,7 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headwater.contract.assembly import Request, splice
 from headwater.contract.bundle import Bundle
+from headwater.contract.content import canonical_bytes, content
+from headwater.contract.digest import Digest
 from headwater.contract.reasons import RefusalError
+from headwater.contract.route import Revision, Weight
 from headwater.sidecar.bundles import BundleFollower
 from headwater.sidecar.exchange import Exchange, Exchanges, UnservedError, headers_of
 from headwater.sidecar.lanes import Lanes
@@ -241,6 +244,70 @@ def test_a_refusal_is_counted_by_reason_and_never_sent(bench: Bench) -> None:
     ((labels, _),) = bench.samples("headwater_contract_violations_total")
     assert (labels["reason"], labels["model"]) == ("other_model", "other")
     assert b"oops" not in bench.metrics.exposition()
+
+
+def two_shapes(candidate: bytes, weight: int = 100) -> Bundle:
+    """A bundle whose stable contract has system text alone, and another candidate."""
+    stable = canonical_bytes(content(tools=[], system=[{"text": "Be brief."}], ttl="1h"))
+    revisions = [
+        Revision(f"v{n}", Digest.of(data)) for n, data in enumerate((stable, candidate), 1)
+    ]
+    declared = bundles.make()
+    route = replace(
+        declared.route, stable=revisions[0], candidate=revisions[1], weight=Weight.percent(weight)
+    )
+    return Bundle(route, {Digest.of(data): data for data in (stable, candidate)})
+
+
+TOOLS = [{"name": "search", "input_schema": {"type": "object"}}]
+MORE_MARKERS = canonical_bytes(content(tools=TOOLS, system=[{"text": "Be kind."}], ttl="1h"))
+SHORTER = canonical_bytes(content(tools=[], system=[{"text": "Be kind."}], ttl="5m"))
+
+
+def marked(ttl: str, count: int) -> list[dict[str, Any]]:
+    marker = {"type": "ephemeral", "ttl": ttl}
+    return [{"type": "text", "text": f"own {n}", "cache_control": marker} for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "system", "reason"),
+    [
+        (MORE_MARKERS, marked("5m", 3), "too_many_markers"),
+        (SHORTER, marked("1h", 1), "ttl_order"),
+    ],
+    ids=["more markers", "a shorter ttl"],
+)
+def test_what_the_candidate_alone_refuses_is_its_failure(
+    tmp_path: Path, candidate: bytes, system: list[dict[str, Any]], reason: str
+) -> None:
+    """It is booked on the candidate; what stable refuses as well is the caller's."""
+    bench = Bench(tmp_path, two_shapes(candidate))
+    with pytest.raises(RefusalError):
+        bench.open(system=system)
+    with pytest.raises(RefusalError):
+        bench.open(tools=[{"name": "mine"}])
+    assert bench.outcomes() == {("refused", "true"): 1, ("refused", "false"): 1}
+    for name in ("headwater_requests_total", "headwater_contract_violations_total"):
+        assert {labels["version"] for labels, _ in bench.samples(name)} == {"v2"}
+    first, second = bench.samples("headwater_contract_violations_total")
+    assert {first[0]["reason"], second[0]["reason"]} == {reason, "own_tools"}
+
+
+def test_on_stable_the_same_request_is_sent(tmp_path: Path) -> None:
+    """Else it would not be the candidate's failure."""
+    bench = Bench(tmp_path, two_shapes(MORE_MARKERS, weight=0))
+    revision = bench.open(system=marked("5m", 3)).revision
+    assert revision is not None
+    assert revision.version == "v1"
+
+
+def test_what_a_session_changed_is_the_sessions_own(tmp_path: Path) -> None:
+    """Whatever the revision: it says nothing against the candidate."""
+    bench = Bench(tmp_path, two_shapes(MORE_MARKERS))
+    bench.open(session="s", thinking={"type": "adaptive"})
+    with pytest.raises(RefusalError, match="is another one than at the beginning"):
+        bench.open(session="s", thinking={"type": "enabled", "budget_tokens": 1024})
+    assert bench.outcomes() == {("refused", "false"): 1}
 
 
 async def test_observe_passes_untouched_and_counts(tmp_path: Path) -> None:

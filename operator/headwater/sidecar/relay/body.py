@@ -31,15 +31,9 @@ class Collector:
             UnreadableError: 413 or 415.
         """
         self._limit = limit
-        self._inflate: zlib._Decompress | None = None
         if length is not None and length > limit:
-            raise self._too_large()
-        if coding in (b"gzip", b"x-gzip", b"deflate"):
-            self._inflate = zlib.decompressobj(_GZIP_OR_ZLIB)
-        elif coding not in (b"", b"identity"):
-            raise UnreadableError(
-                415, "a request body in this content-encoding cannot be read: send it as gzip."
-            )
+            raise _too_large(limit)
+        self._inflate = _inflating(coding)
         self._length = length if self._inflate is None else None
         self._body: bytes | bytearray = b""
         self.room: memoryview | None = None
@@ -65,12 +59,13 @@ class Collector:
             try:
                 data = self._inflate.decompress(data, self._limit + 1 - len(self._body))
             except zlib.error as error:
-                raise UnreadableError(400, f"the request body is no gzip ({error}).") from error
+                raise _no_gzip(error) from error
+            _refuse_more(self._inflate)
         if not isinstance(self._body, bytearray):
             self._body = bytearray()
         self._body += data
         if len(self._body) > self._limit:
-            raise self._too_large()
+            raise _too_large(self._limit)
 
     def filled(self, count: int) -> None:
         """So many bytes were written into `room`."""
@@ -88,10 +83,53 @@ class Collector:
             raise UnreadableError(400, "the request body is no whole gzip stream.")
         return self._body
 
-    def _too_large(self) -> UnreadableError:
-        return UnreadableError(
-            413, f"the request is larger than {self._limit:,} bytes: shorten the history."
-        )
+
+class Unpacker:
+    """Undoes the coding of a body that is not held, a piece at a time."""
+
+    def __init__(self, coding: bytes, limit: int) -> None:
+        """`coding` is the value of Content-Encoding, `limit` in bytes, after decoding.
+
+        Raises:
+            UnreadableError: 415.
+        """
+        self._inflate = _inflating(coding)
+        self._left = limit
+        self._limit = limit
+        self._packed = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body; `take` gives what they stand for."""
+        self._packed += data
+
+    def take(self, most: int) -> bytes:
+        """Return at most so many bytes; none where more have to be fed first.
+
+        Raises:
+            UnreadableError: they are too many, or no gzip.
+        """
+        if self._inflate is None:
+            data, self._packed = self._packed[:most], self._packed[most:]
+        else:
+            try:
+                data = self._inflate.decompress(self._packed, most)
+            except zlib.error as error:
+                raise _no_gzip(error) from error
+            self._packed = self._inflate.unconsumed_tail
+            _refuse_more(self._inflate)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _too_large(self._limit)
+        return data
+
+    def end(self) -> None:
+        """Do nothing where the body is whole.
+
+        Raises:
+            UnreadableError: the gzip stream is not at its end.
+        """
+        if self._inflate is not None and not self._inflate.eof:
+            raise UnreadableError(400, "the request body is no whole gzip stream.")
 
 
 class Decoder:
@@ -112,3 +150,28 @@ class Decoder:
         if self._inflate.unconsumed_tail:
             self._inflate = None
         return decoded
+
+
+def _inflating(coding: bytes) -> "zlib._Decompress | None":
+    if coding in (b"gzip", b"x-gzip", b"deflate"):
+        return zlib.decompressobj(_GZIP_OR_ZLIB)
+    if coding in (b"", b"identity"):
+        return None
+    raise UnreadableError(
+        415, "a request body in this content-encoding cannot be read: send it as gzip."
+    )
+
+
+def _refuse_more(inflate: "zlib._Decompress") -> None:
+    if inflate.unused_data:
+        raise UnreadableError(
+            400, "the request body has bytes behind its gzip stream: send it as one stream."
+        )
+
+
+def _no_gzip(error: zlib.error) -> UnreadableError:
+    return UnreadableError(400, f"the request body is no gzip ({error}).")
+
+
+def _too_large(limit: int) -> UnreadableError:
+    return UnreadableError(413, f"the request is larger than {limit:,} bytes: shorten the history.")

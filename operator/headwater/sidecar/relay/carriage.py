@@ -2,16 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
-from headwater.sidecar.relay.body import Decoder
+from headwater.sidecar.relay.body import Decoder, Unpacker, UnreadableError
 from headwater.sidecar.relay.headers import answer_head, request_head, trailer
 from headwater.sidecar.relay.origin import Origin
-from headwater.sidecar.relay.plan import Ending, Field, Head, Send
-from headwater.sidecar.relay.upstream import Answer, Upstream
+from headwater.sidecar.relay.plan import (
+    Bytes,
+    Ending,
+    Field,
+    Head,
+    RefusedError,
+    Reply,
+    Send,
+)
+from headwater.sidecar.relay.upstream import PIECE, Answer, Upstream
 
 _log: Final = logging.getLogger(__name__)
+
+_STRAINED_AT_ONCE: Final = 8 << 10
+"""Bytes of a body that are filtered in one turn of the loop: each small entry of a batch becomes
+one of the contract's size."""
 
 
 class Client(Protocol):
@@ -27,11 +39,17 @@ class Client(Protocol):
     def write(self, data: bytes) -> None:
         """Send a part of the answer."""
 
+    def interim(self, data: bytes) -> None:
+        """Send an informational answer, which is none yet."""
+
     def hold(self) -> None:
         """Read no more of the request for now."""
 
     def go_on(self) -> None:
         """Read again."""
+
+    def lighter(self) -> None:
+        """The body that was held is needed no more."""
 
     def finish(self) -> None:
         """The answer is whole."""
@@ -42,6 +60,12 @@ class Client(Protocol):
     def fail(self, status: int, message: str) -> None:
         """Answer with an error of the relay's own."""
 
+    def unreadable(self, status: int, message: str) -> None:
+        """Answer with an error of the relay's own, and read no more: the body is none."""
+
+    def refused(self, reply: Reply) -> None:
+        """Answer so, and read no more: the body may not be sent."""
+
 
 class Carriage:
     """Carries one `Send`; the sink of its answer."""
@@ -49,6 +73,9 @@ class Carriage:
     _upstream: Upstream | None = None
     _opening: asyncio.Task[None] | None = None
     _streamed = False
+    _raw_ended = False
+    _parts: Iterator[Bytes] | None = None
+    _straining = False
     _ended_early: bytes | None = None
     _answer_begun = False
     _answer_chunked = False
@@ -64,8 +91,21 @@ class Carriage:
         *,
         length: bytes | None,
         chunked: bool,
+        coding: bytes = b"",
     ) -> None:
-        """`length` and `chunked` tell how the application frames the body that it streams."""
+        """`length`, `chunked` and `coding` tell how the application frames what it streams.
+
+        Raises:
+            UnreadableError: it is to be filtered, and its coding is none that can be undone.
+        """
+        self._filter = send.filter
+        try:
+            self._raw = Unpacker(coding, send.limit) if send.filter is not None else None
+        except UnreadableError:
+            if send.watcher is not None:
+                send.watcher.ended(Ending.ABORTED)
+            raise
+        chunked = chunked or send.filter is not None
         self._client = client
         self._origin = origin
         self._send: Send | None = send
@@ -96,10 +136,27 @@ class Carriage:
 
     def body(self, data: bytes) -> None:
         """A part of the body that the application streams."""
-        if self._rechunk:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self._raw is not None:
+            self._raw.feed(data)
+            self._client.hold()
+            self._strain()
+            return
+        self._pass(data)
+
+    def _pass(self, data: Bytes) -> None:
+        if not data:
+            return  # a chunk without bytes would be the last one
+        if self._rechunk and len(data) <= PIECE:
+            data = b"%x\r\n%b\r\n" % (len(data), bytes(data))
+        elif self._rechunk:
+            self._put(b"%x\r\n" % len(data))
+            self._put(data)
+            data = b"\r\n"
+        self._put(data)
+
+    def _put(self, data: Bytes) -> None:
         if self._upstream is None:
-            self._early.append(data)
+            self._early.append(bytes(data))
             self._client.hold()
             return
         self._streamed = True
@@ -111,10 +168,16 @@ class Carriage:
         """The application has sent all of it."""
         if not self._streams:
             return
-        last = trailer(trailers) if self._rechunk else b""
-        if self._upstream is None:
-            self._ended_early = last
-        else:
+        if self._raw is not None:
+            self._raw_ended = True
+            self._strain()
+            return
+        self._pass_end(trailers)
+
+    def _pass_end(self, trailers: Sequence[Field]) -> None:
+        # Kept, because what was not received is sent again.
+        self._ended_early = last = trailer(trailers) if self._rechunk else b""
+        if self._upstream is not None:
             self._upstream.end(last)
 
     def slower(self) -> None:
@@ -139,13 +202,14 @@ class Carriage:
     def interim(self, status: int, reason: bytes, headers: Sequence[Field]) -> None:
         """An informational answer goes to whoever can read one."""
         if self._client.modern:
-            self._client.write(answer_head(status, reason, headers, {}, (), b""))
+            self._client.interim(answer_head(status, reason, headers, {}, (), b""))
 
     def answered(self, answer: Answer) -> None:
         """The head is kept until the first bytes of the body, which mostly came with it."""
         self._answer_begun = True
         # Of the request nothing is needed any more, and an answer may take an hour.
         self._send = None
+        self._client.lighter()
         if answer.fields.get(b"content-encoding", b"").lower() in (b"gzip", b"deflate"):
             self._decoder = Decoder()
         added: Iterable[tuple[bytes, bytes]] = ()
@@ -210,6 +274,68 @@ class Carriage:
 
     def writable(self) -> None:
         """The provider takes more of a streamed body."""
+        if self._raw is not None:
+            self._strain()
+        else:
+            self._client.go_on()
+
+    def _strain(self) -> None:
+        """Have the body filtered in the loop's next turns, as far as the provider takes it."""
+        if not self._straining and self._upstream is not None and not self._upstream.paused:
+            self._straining = True
+            asyncio.get_running_loop().call_soon(self._strain_some)
+
+    def _strain_some(self) -> None:
+        """Filter some of the body: a turn of the loop is others' as well."""
+        self._straining = False
+        raw, strained = self._raw, self._filter
+        if raw is None or strained is None or self._upstream is None:
+            return
+        try:
+            if self._parts is None and (data := raw.take(_STRAINED_AT_ONCE)):
+                self._parts = iter(strained.feed(data))
+            if self._parts is not None:
+                self._pass_some(self._parts)
+                self._strain()
+                return
+            if self._raw_ended:
+                self._raw = None
+                raw.end()
+                strained.end()
+                self._pass_end(())
+            self._client.go_on()
+        except UnreadableError as error:
+            self._break_off()
+            self._client.unreadable(error.status, str(error))
+        except RefusedError as error:
+            self._break_off()
+            self._client.refused(error.reply)
+        except Exception:  # noqa: BLE001 - logged; one request must not end the others
+            _log.exception("a body could not be filtered")
+            self._break_off()
+            self._client.fail(500, "the sidecar failed; its log says how.")
+
+    def _pass_some(self, parts: Iterator[Bytes]) -> None:
+        """Send on as much as goes to a socket at once: what is filtered may become far more."""
+        gathered: list[Bytes] = []
+        size = 0
+        for part in parts:
+            if len(part) > PIECE:
+                self._pass(b"".join(gathered))
+                self._pass(part)
+                return
+            gathered.append(part)
+            size += len(part)
+            if size >= PIECE:
+                break
+        else:
+            self._parts = None
+        self._pass(b"".join(gathered))
+
+    def _break_off(self) -> None:
+        """Let the provider have no end of the request, so that it is none."""
+        self._raw = None
+        self.abandon()
         self._client.go_on()
 
     def _open(self) -> None:
@@ -246,6 +372,8 @@ class Carriage:
                 upstream.end(self._ended_early)
             if not upstream.paused:
                 self._client.go_on()
+        if self._raw is not None:
+            self._strain()
 
     def _over(self, ending: Ending) -> None:
         watcher, self._watcher = self._watcher, None

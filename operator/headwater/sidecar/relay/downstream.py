@@ -24,6 +24,7 @@ from headwater.sidecar.relay.plan import (
     Reply,
     Send,
 )
+from headwater.sidecar.relay.room import Room
 from headwater.sidecar.relay.upstream import READ_BUFFER, ROOM
 
 _log: Final = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class House(Protocol):
     origin: Origin | None
     """None where the desk answers everything itself."""
     limits: Limits
+    room: Room
     clock: Clock
     closing: bool
 
@@ -72,12 +74,16 @@ class Downstream(asyncio.BufferedProtocol):
         self._queue: deque[Message] = deque()
         self._collector: Collector | None = None
         self._decide: Collect | None = None
+        self._waits = False
+        """For room for the body."""
+        self._room = 0
         self._direct: memoryview | None = None
         self._carriage: Carriage | None = None
         self._deciding: asyncio.Future[Decision] | None = None
         self._shape = UNKNOWN
         self._known: Known | None = None
         self._begins = 0
+        self._had_turn = False
         self._upgrades = False
         self._reframing = False
         self._deaf = False
@@ -94,6 +100,11 @@ class Downstream(asyncio.BufferedProtocol):
         """Whether a request is being served."""
         return self._current is not None
 
+    @property
+    def peer(self) -> object:
+        """The address of the other side, without its port."""
+        return (self._transport.get_extra_info("peername") or ("",))[0]
+
     def retire(self) -> None:
         """No further request: close now, or after the answer that is under way."""
         if self._current is None:
@@ -107,6 +118,8 @@ class Downstream(asyncio.BufferedProtocol):
         """The deadline is over."""
         if self._deaf or (self._current is None and not self._in_head):
             self._transport.abort()
+        elif self._waits:
+            self._refuse(503, "too many large requests are being sent: try again in a moment.")
         elif self._in_head and self._current is None:
             self._refuse(408, "the request's headers took too long.")
         else:
@@ -134,6 +147,7 @@ class Downstream(asyncio.BufferedProtocol):
             else:
                 # Between two requests the next read begins with a head: it may be one to know.
                 self._begins = nbytes if between else 0
+                self._had_turn = False
                 self._parse(READ_BUFFER[:nbytes])
                 self._begins = 0
         self._schedule()
@@ -156,6 +170,10 @@ class Downstream(asyncio.BufferedProtocol):
         self.crowded = False
         if self._carriage is not None:
             self._carriage.faster()
+        elif self._queue:
+            self._next()
+        elif self._current is None and not self._deaf:
+            self._transport.resume_reading()
 
     # What llhttp finds.
 
@@ -220,7 +238,7 @@ class Downstream(asyncio.BufferedProtocol):
         """A part of the body."""
         message = self._parsed
         assert message is not None  # noqa: S101 - as above
-        if message is self._current:
+        if message is self._current and not self._waits:
             self._take(body)
         else:
             message.pieces.append(body)
@@ -236,7 +254,8 @@ class Downstream(asyncio.BufferedProtocol):
         self._parsed = None
         message.complete = True
         if message is self._current:
-            self._taken()
+            if not self._waits:
+                self._taken()
         elif message.bodiless and message.fault is None:
             self._enqueue(message)
 
@@ -245,6 +264,10 @@ class Downstream(asyncio.BufferedProtocol):
     def write(self, data: bytes) -> None:
         """Send a part of the answer."""
         self._answered = True
+        self._transport.write(data)
+
+    def interim(self, data: bytes) -> None:
+        """Send an informational answer, which is none yet."""
         self._transport.write(data)
 
     def hold(self) -> None:
@@ -259,9 +282,15 @@ class Downstream(asyncio.BufferedProtocol):
             self._transport.resume_reading()
         self._schedule()
 
+    def lighter(self) -> None:
+        """The body is needed no more."""
+        self._let_go()
+
     def finish(self) -> None:
         """The answer is whole."""
+        self._let_go()
         message, self._current = self._current, None
+        held, self._held = self._held, False
         self._carriage = self._collector = self._decide = None
         if message is None or self._lost:
             return
@@ -269,13 +298,20 @@ class Downstream(asyncio.BufferedProtocol):
             self._linger()
         elif not self.persists or self._house.closing:
             self._transport.close()
-        elif self._queue:
-            self._loop.call_soon(self._next)
         else:
             self.deadline = self._house.clock.now + self._house.limits.idle_seconds
+            if self.crowded:
+                # Whoever does not read the answers gets no more of them.
+                self._transport.pause_reading()
+            elif self._queue:
+                self._loop.call_soon(self._next)
+            elif held:
+                # The answer came before all of the body had been sent on.
+                self._transport.resume_reading()
 
     def cut(self) -> None:
         """The answer stays without its end: a length or a last chunk is missing."""
+        self._let_go()
         self._carriage = None
         self._deaf = True
         if not self.modern:
@@ -292,6 +328,16 @@ class Downstream(asyncio.BufferedProtocol):
         self._carriage = None
         self._reply(self._house.desk.fault(status, message))
 
+    def unreadable(self, status: int, message: str) -> None:
+        """Answer with an error of the relay's own, and read no more of the request."""
+        self._carriage = None
+        self._refuse(status, message)
+
+    def refused(self, reply: Reply) -> None:
+        """Answer so, and read no more of the request."""
+        self._carriage = None
+        self._refuse_with(reply)
+
     def _relay(self, send: Send) -> None:
         origin, message = self._house.origin, self._current
         if origin is None or message is None:
@@ -304,26 +350,37 @@ class Downstream(asyncio.BufferedProtocol):
             origin,
             length=message.length,
             chunked=message.shape.chunked,
+            coding=message.shape.coding,
         )
         self._carriage.start()
 
     def _enqueue(self, message: Message) -> None:
         if self._deaf:
             return
-        if self._current is None and not self._queue:
+        waits = bool(self._queue)
+        if self._current is None and not waits and not self._had_turn:
+            self._had_turn = True
             self._begin(message)
             return
         self._queue.append(message)
         self._transport.pause_reading()
+        if self._current is None and not waits:
+            # One answer in a turn of the loop: whoever asks often must not keep others waiting.
+            self._loop.call_soon(self._next)
 
     def _next(self) -> None:
-        """The next of the requests that came without waiting for an answer."""
-        if self._lost or self._current is not None or not self._queue:
+        """Begin the next of the requests that came without waiting for an answer."""
+        if self._lost or self._current is not None or not self._queue or self.crowded:
             return
         self._begin(self._queue.popleft())
-        if not self._queue and not self._held and not self._lost:
-            self._transport.resume_reading()
+        self._read_on()
         self._schedule()
+
+    def _read_on(self) -> None:
+        """Read again, unless something has to come first."""
+        unread = self.crowded and self._current is None
+        if not (self._queue or self._held or self._waits or self._lost or unread):
+            self._transport.resume_reading()
 
     def _begin(self, message: Message) -> None:
         self._current = message
@@ -348,9 +405,17 @@ class Downstream(asyncio.BufferedProtocol):
                     if len(body) <= limit:
                         self._decided(plan.decide(message.shape.head, body))
                         return
-                self._decide = plan
                 length = None if message.length is None else int(message.length)
                 self._collector = Collector(length, coding, limit)
+                self._decide = plan
+                # How much a body without a length has is seen when it has come.
+                needed = limit if coding or length is None else length
+                if needed > _IN_PLACE:
+                    self._room = self._house.room.take(needed, self._asked_in)
+                    if not self._room:
+                        self._waits = True
+                        self._transport.pause_reading()
+                        return
         except UnreadableError as error:
             self._refuse(error.status, str(error))
             return
@@ -358,6 +423,40 @@ class Downstream(asyncio.BufferedProtocol):
             _log.exception("a request could not be decided")
             self._refuse(500, "the sidecar failed; its log says how.")
             return
+        self._go_in(message)
+
+    def _asked_in(self, room: int) -> None:
+        """There is room for the body now."""
+        self._room = room
+        self._loop.call_soon(self._admit)
+
+    def _admit(self) -> None:
+        message = self._current
+        if not self._waits or message is None:
+            return
+        self._waits = False
+        self._read_on()
+        self._go_in(message)
+        self._schedule()
+
+    def _let_go(self) -> None:
+        """Give back the room of a body that is held no more."""
+        if self._waits:
+            self._waits = False
+            self._house.room.forget(self._asked_in)
+        room, self._room = self._room, 0
+        if room:
+            self._house.room.give(room)
+
+    def _take_less(self, size: int) -> None:
+        """Give back what a body did not need whose size was not known."""
+        spare = self._room - size
+        if spare > 0:
+            self._room = size
+            self._house.room.give(spare)
+
+    def _go_in(self, message: Message) -> None:
+        """Take what came of the body so far."""
         if message.shape.expects and not message.complete and not message.pieces:
             self._transport.write(_CONTINUE)
         pieces, message.pieces = message.pieces, []
@@ -384,7 +483,9 @@ class Downstream(asyncio.BufferedProtocol):
         elif self._collector is not None and self._decide is not None and self._current is not None:
             collector, self._collector = self._collector, None
             try:
-                self._decided(self._decide.decide(self._current.shape.head, collector.end()))
+                body = collector.end()
+                self._take_less(len(body))
+                self._decided(self._decide.decide(self._current.shape.head, body))
             except UnreadableError as error:
                 self._refuse(error.status, str(error))
             except Exception:  # noqa: BLE001 - as above
@@ -429,14 +530,18 @@ class Downstream(asyncio.BufferedProtocol):
         self._collector = self._decide = None
         if carriage is not None:
             carriage.abandon()
+        self._refuse_with(self._house.desk.fault(status, text))
+
+    def _refuse_with(self, reply: Reply) -> None:
+        self._deaf = True
         if self._answered:
             self.cut()
             return
         if self._current is None:
             self._current = Message(UNKNOWN)
-        self._current.fault = status, text
+        self._current.fault = reply.status, ""
         self.persists = False
-        self._reply(self._house.desk.fault(status, text))
+        self._reply(reply)
 
     def _parse(self, data: memoryview) -> None:
         parser = self._parser
@@ -522,13 +627,16 @@ class Downstream(asyncio.BufferedProtocol):
         current = self._current
         if current is None:
             return
-        if current.complete or self._held:
+        if self._waits:
+            self.deadline = self._house.clock.now + self._house.limits.room_seconds
+        elif current.complete or self._held:
             self.deadline = _NEVER
         else:
             self.deadline = self._house.clock.now + self._house.limits.body_seconds
 
     def _leave(self) -> None:
         """The application went away."""
+        self._let_go()
         self._deaf = True
         self._queue.clear()
         carriage, self._carriage = self._carriage, None

@@ -1,6 +1,7 @@
 """Where the provider is, how one gets there, and the connections that are open to it."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from typing import Final
@@ -14,6 +15,8 @@ from headwater.sidecar.relay.plan import Clock, Patience
 from headwater.sidecar.relay.upstream import Upstream
 
 _PORTS: Final = {"http": 80, "https": 443}
+_END_SECONDS: Final = 1.0
+"""How long the loop may take to end transports that were aborted: it takes one turn."""
 
 
 class OriginError(ValueError):
@@ -67,30 +70,36 @@ class Origin:
         return None
 
     async def connect(self) -> Upstream:
-        """A new connection.
+        """Open a connection. Whoever gives up meanwhile leaves none behind.
 
         Raises:
             TimeoutError: it took too long.
             OSError: it was refused, or TLS could not be verified.
         """
-        async with asyncio.timeout(self._patience.connect):
-            tunnel = (
-                None if self._proxy is None else await _tunnel(self._proxy, self._name, self._port)
-            )
-            loop = asyncio.get_running_loop()
-            name = self._name if self._tls else None
-            if tunnel is None:
-                _, connection = await loop.create_connection(
-                    self._made,
-                    self._name,
-                    self._port,
-                    ssl=self._tls,
-                    server_hostname=name,
-                )
-            else:
-                _, connection = await loop.create_connection(
-                    self._made, sock=tunnel, ssl=self._tls, server_hostname=name
-                )
+        connection = self._made()
+        loop = asyncio.get_running_loop()
+        name = self._name if self._tls else None
+        try:
+            async with asyncio.timeout(self._patience.connect):
+                if self._proxy is None:
+                    await loop.create_connection(
+                        lambda: connection,
+                        self._name,
+                        self._port,
+                        ssl=self._tls,
+                        server_hostname=name,
+                    )
+                else:
+                    tunnel = await _tunnel(self._proxy, self._name, self._port)
+                    await loop.create_connection(
+                        lambda: connection, sock=tunnel, ssl=self._tls, server_hostname=name
+                    )
+        except BaseException:
+            # Where it is open already, uvloop closes it without a call of `connection_lost`.
+            if connection in self.connections:
+                connection.abandon()
+                self._gone(connection)
+            raise
         return connection
 
     def tick(self) -> None:
@@ -104,8 +113,10 @@ class Origin:
         self._idle.clear()
         for connection in list(self.connections):
             connection.abandon()
-        while self.connections:  # noqa: ASYNC110 - the loop is about to end their transports
-            await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                while self.connections:  # noqa: ASYNC110 - the loop is about to end their transports
+                    await asyncio.sleep(0)
 
     def _made(self) -> Upstream:
         return Upstream(self.clock, self._patience.silence, self._opened, self._rested, self._gone)

@@ -6,7 +6,7 @@ answer pass.
 """
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -79,6 +79,24 @@ class Watcher(Protocol):
         """Comes once for every `Send`, whatever happened."""
 
 
+class RefusedError(Exception):
+    """A body that is looked at as it passes may not be sent; has the answer."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        super().__init__(reply.status)
+
+
+class Filter(Protocol):
+    """Changes a body as it passes. Both methods may raise a `RefusedError`."""
+
+    def feed(self, data: bytes) -> Iterable[Bytes]:
+        """Return what is to be sent for the next bytes of the body, uncompressed."""
+
+    def end(self) -> None:
+        """Take the end of the body."""
+
+
 @dataclass(slots=True, eq=False)
 class Send:
     """Send a request on.
@@ -89,12 +107,16 @@ class Send:
         headers: lower-case names and values, in place of what came under these names; without a
             value, nothing takes its place. Best one object for many requests: a head that was
             written once is known by it.
+        filter: changes the application's own body as it passes, without `parts`.
+        limit: bytes of a body that is filtered, uncompressed.
     """
 
     target: bytes
     parts: Sequence[Bytes] | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
     watcher: Watcher | None = None
+    filter: Filter | None = None
+    limit: int = 0
 
 
 Decision = Send | Reply
@@ -126,10 +148,16 @@ class Limits:
     """What one application may cost. Sizes are in bytes, times in seconds; no total time."""
 
     connections: int = 8_192
+    makes_room: bool = False
+    """Whether one more connection ends an idle one, of the peer that has most, or is refused."""
     head: int = 64 << 10
     """All of a request's headers, or of its trailers."""
     body: int = 32 << 20
     """Of a body that is held: what the provider takes."""
+    held: int = 128 << 20
+    """Of all bodies that are held at a time; what finds no room waits."""
+    room_seconds: float = 15.0
+    """For room, until a request is refused that may be sent again."""
     head_seconds: float = 30.0
     """From a head's first byte to its last."""
     body_seconds: float = 60.0

@@ -1,11 +1,13 @@
 """A listener: admits connections, watches their deadlines, ends in good order."""
 
 import asyncio
+from collections import Counter
 from typing import Final
 
 from headwater.sidecar.relay.downstream import Downstream
 from headwater.sidecar.relay.origin import Origin
 from headwater.sidecar.relay.plan import Clock, Desk, Limits
+from headwater.sidecar.relay.room import Room
 
 _TICK: Final = 1.0
 """Seconds between two looks at the deadlines: a timer for each would cost more than it is worth."""
@@ -25,10 +27,12 @@ class Relay:
         self.desk = desk
         self.origin = origin
         self.limits = limits or Limits()
+        self.room = Room(self.limits.held)
         self.closing = False
         self.clock = Clock(0.0) if origin is None else origin.clock
         self._tick = tick
-        self._connections: set[Downstream] = set()
+        self._connections: dict[Downstream, None] = {}
+        """The oldest first."""
         self._emptied = asyncio.Event()
         self._server: asyncio.Server
         self._timer: asyncio.TimerHandle
@@ -64,13 +68,23 @@ class Relay:
             await self.origin.close()
 
     def admitted(self, connection: Downstream) -> bool:
-        """A connection is open; whether there is room for it."""
-        self._connections.add(connection)
-        return len(self._connections) <= self.limits.connections
+        """Take in a connection that is open; return whether there is room for it."""
+        self._connections[connection] = None
+        if len(self._connections) <= self.limits.connections:
+            return True
+        if not self.limits.makes_room:
+            return False
+        idle = [each for each in self._connections if not each.busy and each is not connection]
+        if not idle:
+            return False
+        # A peer that opens many ends its own, and the kubelet with its one is served.
+        crowds = Counter(each.peer for each in idle)
+        max(idle, key=lambda each: crowds[each.peer]).abort()
+        return True
 
     def gone(self, connection: Downstream) -> None:
         """A connection is closed."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if not self._connections:
             self._emptied.set()
 

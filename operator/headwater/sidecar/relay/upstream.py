@@ -134,7 +134,7 @@ class Upstream(asyncio.BufferedProtocol):
             self._waiting = _pieces((head, *parts))
             self._pump()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Bytes) -> None:
         """Send a part of the body, framed as the head says."""
         self.deadline = self._clock.now + self._silence
         self._transport.write(data)
