@@ -27,6 +27,20 @@ from headwater.webhook.sidecar import Settings
     help="The certificate's key (PEM, not encrypted); read again when it changes.",
 )
 @click.option(
+    "--client-ca-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Answer only clients whose certificate these authorities (PEM) signed: the API server,"
+    " where it has one for webhooks; read again when it changes.",
+)
+@click.option(
+    "--client-name",
+    "client_names",
+    multiple=True,
+    metavar="CN",
+    help="The common name that such a certificate must have; repeat it for several. Any, where"
+    " none is given.",
+)
+@click.option(
     "--address",
     type=Address(),
     default="0.0.0.0:9443",
@@ -63,6 +77,8 @@ from headwater.webhook.sidecar import Settings
 def command(
     tls_cert_file: Path,
     tls_key_file: Path,
+    client_ca_file: Path | None,
+    client_names: tuple[str, ...],
     address: tuple[str, int],
     metrics_address: tuple[str, int],
     sidecar_image: str,
@@ -75,10 +91,14 @@ def command(
     """
     if provider_url is not None and not provider_url.startswith(("http://", "https://")):
         raise click.UsageError(f"--provider-url {provider_url!r} is no http:// or https:// URL.")
+    if client_names and client_ca_file is None:
+        raise click.UsageError("--client-name says nothing without --client-ca-file.")
     log_json()
     options = Options(
         certificate=tls_cert_file,
         key=tls_key_file,
+        client_ca=client_ca_file,
+        client_names=frozenset(client_names),
         address=address,
         metrics_address=metrics_address,
         sidecars=Settings(sidecar_image, provider_url),

@@ -4,7 +4,7 @@ This is where content that hashes otherwise than declared is kept from being ser
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from headwater.cluster import CONFIG_MAP, Cluster, NotFoundError
 from headwater.contract import bundle
@@ -33,8 +33,14 @@ async def resolve_content(
     names = references(prefix.spec.content)
     namespace = prefix.metadata.namespace
     found = await asyncio.gather(*(_config_map(cluster, namespace, name) for name in names))
-    data = dict(zip(names, found, strict=True))
-    spec = prefix.spec
+    return resolved(prefix, dict(zip(names, found, strict=True)), revisions)
+
+
+def resolved(
+    prefix: PromptPrefix, data: Mapping[str, ConfigMapData | None], revisions: Iterable[Found]
+) -> tuple[Resolution, bytes | None]:
+    """Do as `resolve_content`, with what the ConfigMaps hold at hand, by their names. Pure."""
+    names, spec = references(prefix.spec.content), prefix.spec
     try:
         content = resolve(spec.content, data.get, ttl=spec.ttl, provider=spec.provider)
         canonical = canonical_bytes(content)

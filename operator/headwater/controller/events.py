@@ -30,13 +30,11 @@ class Recorder:
         cluster: Cluster,
         clock: Callable[[], datetime],
         instance: str,
-        reporter: str = CONTROLLER,
     ) -> None:
-        """`instance` names this process and `reporter` its role, as Events ask for."""
+        """`instance` names this process, as Events ask for."""
         self._cluster = cluster
         self._clock = clock
         self._instance = instance
-        self._reporter = reporter
 
     def record(
         self,
@@ -72,7 +70,7 @@ class Recorder:
         body: Object = {
             "metadata": {"name": f"{name}.{uuid.uuid4().hex[:16]}", "namespace": namespace},
             "eventTime": self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": self._reporter,
+            "reportingController": CONTROLLER,
             "reportingInstance": self._instance,
             "type": "Warning" if warning else "Normal",
             "reason": reason,

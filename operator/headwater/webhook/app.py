@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from headwater.cluster.kubernetes import KubernetesCluster
-from headwater.controller.events import Recorder
 from headwater.webhook.certificates import Certificate
 from headwater.webhook.injector import Injector
 from headwater.webhook.lookup import Lookup
 from headwater.webhook.metrics import Metrics
 from headwater.webhook.server import Listeners, Server
 from headwater.webhook.sidecar import Settings
-from headwater.webhook.validation import Validator
 from headwater.webhook.warmers import WarmerValidator
 
 _log: Final = logging.getLogger(__name__)
@@ -32,12 +29,16 @@ _CONNECTIONS: Final = 8
 class Options:
     """What a replica is told at its start.
 
-    `drain_seconds` is how long it serves on once it is to end: as long as it takes until nobody
-    sends it anything any more.
+    `client_ca` is a file with the authorities of the API server's own certificate; with None,
+    whoever connects is answered. `client_names` are the common names that such a certificate may
+    have; empty for any. `drain_seconds` is how long it serves on once it is to end: as long as it
+    takes until nobody sends it anything any more.
     """
 
     certificate: Path
     key: Path
+    client_ca: Path | None
+    client_names: frozenset[str]
     address: tuple[str, int]
     metrics_address: tuple[str, int]
     sidecars: Settings
@@ -51,7 +52,7 @@ async def run(options: Options, announce: Callable[[Listeners], None]) -> None:
         CertificateError: there is no certificate to begin with.
         ApiError: no cluster is configured.
     """
-    certificate = Certificate(options.certificate, options.key)
+    certificate = Certificate(options.certificate, options.key, options.client_ca)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,24 +60,12 @@ async def run(options: Options, announce: Callable[[Listeners], None]) -> None:
     cluster = await KubernetesCluster.connect(connections=_CONNECTIONS)
     try:
         metrics = Metrics(certificate)
-        recorder = Recorder(
-            cluster,
-            lambda: datetime.now(UTC),
-            os.environ.get("HOSTNAME", "headwater-webhook"),
-            "headwater.dev/webhook",
-        )
         server = Server(
-            Injector(
-                Lookup(cluster, time.monotonic),
-                recorder,
-                options.sidecars,
-                metrics.decided,
-                time.monotonic,
-            ),
-            Validator(cluster),
+            Injector(Lookup(cluster, time.monotonic), options.sidecars, metrics.decided),
             WarmerValidator(cluster, lambda: datetime.now(UTC)),
             certificate,
             metrics,
+            options.client_names,
         )
         async with server.listening(
             address=options.address, metrics_address=options.metrics_address

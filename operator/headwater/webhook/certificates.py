@@ -1,6 +1,6 @@
-"""The server's certificate, from two files that somebody else renews.
+"""The server's certificate, from two files that somebody else renews, and whom it answers.
 
-Both are read again when they change. New connections then get the new certificate, and those
+All are read again when they change. New connections then get the new certificate, and those
 that are open stay open. A pair that does not fit, as in the middle of a renewal, is not taken:
 the last good one is served on, expired or not, because a server that nobody trusts can still be
 looked into, and the next pair may come any time.
@@ -35,18 +35,21 @@ class Certificate:
 
     expires: datetime
 
-    def __init__(self, certificate: Path, key: Path) -> None:
-        """Read both files.
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
+        """Read the files. With `client_ca`, only clients are served that these authorities know.
 
         Raises:
             CertificateError: they cannot be served.
         """
         self._files = (certificate, key)
+        self._client_ca = client_ca
         self._judged = self._state()
         self._serve()
         self.problem: str | None = None
         # What listens keeps one context for life; this one hands each connection to the newest.
-        self.listening = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        # Whether a client needs a certificate is decided by this one, by whom it is signed by the
+        # newest.
+        self.listening = _context(client_ca)
         self.listening.sni_callback = self._hand_over
 
     def poll(self) -> None:
@@ -72,7 +75,7 @@ class Certificate:
 
     def _serve(self) -> None:
         certificate, key = self._files
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context = _context(self._client_ca)
         try:
             context.load_cert_chain(certificate, key, password=_no_password)
             expires = _not_after(ssl.PEM_cert_to_DER_cert(_first_block(certificate.read_text())))
@@ -83,7 +86,24 @@ class Certificate:
         self._served, self.expires = context, expires
 
     def _state(self) -> tuple[object, ...]:
-        return tuple(_stamp(path) for path in self._files)
+        files = self._files if self._client_ca is None else (*self._files, self._client_ca)
+        return tuple(_stamp(path) for path in files)
+
+
+def _context(client_ca: Path | None) -> ssl.SSLContext:
+    """Return a server's context.
+
+    Raises:
+        CertificateError: the file holds no authority.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except OSError as error:  # an ssl.SSLError is one
+            raise CertificateError(f"{client_ca} holds no authority (PEM): {error}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

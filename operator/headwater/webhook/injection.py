@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from headwater.cluster.labels import ROLE_LABEL
+from headwater.cluster.labels import ROLE_LABEL, SYSTEM_NAMESPACES
 from headwater.contract.route import Enforcement
 from headwater.controller.objects import METRICS_PORT_ANNOTATION, Key, metrics_port
 from headwater.resources.prefix import Consumers
@@ -36,7 +36,6 @@ from headwater.webhook.sidecar import (
     volumes,
 )
 
-SYSTEM_NAMESPACES: Final = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 _BASE_URL_VARIABLE: Final = "ANTHROPIC_BASE_URL"
 _MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 _OURS: Final = (f"{BASE_URL}/", f"http://localhost:{PORT}/")

@@ -54,6 +54,9 @@ class _Review(msgspec.Struct, rename="camel"):
     request: Request | None = None
 
 
+_OBJECT_LIMIT: Final = 3 << 20
+"""Bytes: what the API server takes at most (kube-apiserver, `maxRequestBodyBytes`)."""
+
 _decoder: Final = msgspec.json.Decoder(_Review)
 
 
@@ -72,6 +75,8 @@ def read(body: bytes) -> Request:
             f"this is no {KIND} of {API_VERSION} with a request, but a {review.kind[:80]!r} of"
             f" {review.api_version[:80]!r}: point the webhook configuration here, and nothing else"
         )
+    if max(map(len, (review.request.object, review.request.old_object))) > _OBJECT_LIMIT:
+        raise ReviewError(f"an object has at most {_OBJECT_LIMIT:,} bytes")
     return review.request
 
 

@@ -50,6 +50,7 @@ class Authority:
         key_type: str = "ec",
         lasts: timedelta = timedelta(days=1),
         expires: datetime | None = None,
+        usage: str = "serverAuth",
     ) -> Pair:
         """A certificate that is valid from an hour ago on."""
         kind = {
@@ -60,7 +61,7 @@ class Authority:
         self._openssl("req", "-new", "-key", f"{name}.key", "-subj", f"/CN={name}", "-out", "csr")
         (self._directory / "extensions").write_text(
             "subjectAltName=IP:127.0.0.1,DNS:headwater-webhook.headwater.svc\n"
-            "extendedKeyUsage=serverAuth\nbasicConstraints=CA:false\n"
+            f"extendedKeyUsage={usage}\nbasicConstraints=CA:false\n"
             "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
         )
         now = datetime.now(UTC)

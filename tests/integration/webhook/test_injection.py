@@ -46,13 +46,6 @@ class Place:
         """Let the prefix be observed, not enforced."""
         self.team.edit({"enforcement": "Observe"})
 
-    def notes(self, reason: str) -> list[str]:
-        return [
-            event["note"]
-            for event in self.api.list(EVENT, self.namespace)
-            if event["reason"] == reason
-        ]
-
 
 @pytest.fixture
 def place(site: Site, replica: Replica) -> Iterator[Place]:
@@ -120,18 +113,30 @@ def test_a_pod_of_a_job_and_of_a_deployment_gets_it_as_well(place: Place) -> Non
 
 
 def test_a_dry_run_shows_it_and_leaves_nothing(place: Place) -> None:
-    """Not even an Event; and of what is tried again and again, one tells."""
+    """The answers are those of the real thing."""
     text = place.api.request("POST", POD.path(place.namespace), body(), dryRun="All")
     assert json.loads(text)["spec"]["initContainers"]
     place.annotate(prefixes="nobody/nothing")
     with pytest.raises(ApiError, match="unknown_prefix"):
         place.api.request("POST", POD.path(place.namespace), body(), dryRun="All")
-    for _ in range(3):
-        with pytest.raises(ApiError, match="unknown_prefix"):
-            place.create(body("for-real"))
-    notes = wait_until(lambda: place.notes("InjectionRefused"), PATIENCE, "the Event is there")
-    assert notes is not None
-    assert len(notes) == 1
+    assert place.api.list(POD, place.namespace) == []
+
+
+def test_a_workload_is_told_why_it_has_no_pod(place: Place) -> None:
+    """By the Event of Kubernetes' own that ReplicaSets get, with the reason in it."""
+    place.annotate(prefixes="nobody/nothing")
+    template = {"metadata": {"labels": {"app": "x"}}, "spec": body()["spec"]}
+    deployment = {
+        "metadata": {"name": "web", "namespace": place.namespace},
+        "spec": {"selector": {"matchLabels": {"app": "x"}}, "template": template},
+    }
+    place.api.create(DEPLOYMENT, deployment)
+
+    def told() -> bool:
+        events = place.api.list(EVENT, place.namespace)
+        return any("unknown_prefix: there is no PromptPrefix" in one["note"] for one in events)
+
+    wait_until(told, PATIENCE, "the Event is there")
 
 
 def test_a_namespace_is_read_as_it_is_now(place: Place) -> None:
@@ -169,14 +174,13 @@ def test_a_dedicated_prefix_is_for_those_it_names(place: Place) -> None:
 
 
 def test_what_is_observed_is_skipped_and_told(place: Place) -> None:
-    """The pod runs; its annotation, an Event and a warning say that it is on its own."""
+    """The pod runs; its annotation and a warning say that it is on its own."""
     place.observe()
     pod = body()
     pod["spec"]["containers"][0]["ports"] = [{"containerPort": 8484}]
     found = place.create(pod)
     assert "initContainers" not in found["spec"]
     assert found["metadata"]["annotations"]["headwater.dev/skipped"].startswith("port_taken: ")
-    assert wait_until(lambda: place.notes("InjectionSkipped"), PATIENCE, "the Event is there")
 
 
 def test_a_warning_reaches_whoever_types(site: Site, place: Place) -> None:

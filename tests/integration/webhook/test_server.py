@@ -73,7 +73,7 @@ def client(site: Site, replica: Replica) -> Iterator[Client]:
         (b"{", 400, "no AdmissionReview"),
         (b"\xff", 400, "no AdmissionReview"),
         ({"apiVersion": "v1", "kind": "Pod"}, 400, "a 'Pod' of 'v1'"),
-        (b" " * (17 << 20), 413, "at most 16,777,216 bytes"),
+        (b" " * (9 << 20), 413, "at most 8,388,608 bytes"),
     ],
     ids=["empty", "cut", "no text", "no review", "too large"],
 )
@@ -138,11 +138,16 @@ def test_what_it_does_not_know_passes_with_a_word(
     assert replica.counted(count, outcome="misdirected") == before + 1
 
 
-def test_five_megabytes_are_read(client: Client) -> None:
-    """The old and the new form of a large object, say."""
-    pod = {**POD, "metadata": {"annotations": {"note": "x" * (5 << 20)}}}
-    status, text = client.post("/inject", review(object=pod))
+def test_six_megabytes_are_read(client: Client) -> None:
+    """The old and the new form of the largest object that the API server takes."""
+    pod = {**POD, "metadata": {"annotations": {"note": "x" * (3_000_000)}}}
+    status, text = client.post("/inject", review(object=pod, oldObject=pod))
     assert (status, json.loads(text)["response"]["allowed"]) == (200, True)
+    pod = {**POD, "metadata": {"annotations": {"note": "x" * (4 << 20)}}}
+    assert client.post("/inject", review(object=pod)) == (
+        400,
+        "an object has at most 3,145,728 bytes\n",
+    )
 
 
 def test_the_probes_are_beside_the_webhooks(replica: Replica) -> None:
@@ -219,6 +224,8 @@ def test_it_ends_with_what_is_in_flight_answered(site: Site) -> None:
         ((), "Missing option '--tls-cert-file'"),
         (("--provider-url", "api.example"), "no http:// or https:// URL"),
         (("--address", "9443"), "no HOST:PORT"),
+        (("--client-name", "a"), "--client-name says nothing without --client-ca-file"),
+        (("--client-ca-file", "ca.crt"), "ca.crt holds no authority"),
         (("--tls-cert-file", "no.crt"), "no.crt and no.key are no certificate"),
     ],
 )

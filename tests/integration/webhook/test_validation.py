@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from headwater.cluster import CONFIG_MAP, PROMPT_PREFIX
-from headwater.contract.content import content, digest_of
+from headwater.cluster import PROMPT_PREFIX
 from tests.cluster.waiting import wait_until
 from tests.integration.controller.harness import ApiError
 from tests.integration.controller.team import Team, manifest, new_team
@@ -137,24 +136,11 @@ def test_the_way_back_does_not_depend_on_rules(site: Site, team: Team) -> None:
     team.edit({"suspend": True})
 
 
-def test_content_that_is_applied_a_moment_later_is_a_warning(site: Site, team: Team) -> None:
-    """Files are applied in the order of their names: the controller waits for the last of them."""
+def test_what_stands_in_a_config_map_is_left_to_the_controller(site: Site, team: Team) -> None:
+    """It is admitted without a word."""
     source = {"system": [{"textFrom": {"configMapKeyRef": {"name": "house", "key": "text"}}}]}
-    digest = digest_of(content(tools=[], system=[{"text": "Be brief."}], ttl="5m"))
-    body = manifest(team.namespace, source=source, digest=str(digest))
-    assert "there is no ConfigMap 'house'" in apply(site, body)
-    config_map = {"metadata": {"name": "house", "namespace": team.namespace}}
-    team.api.create(CONFIG_MAP, {**config_map, "data": {"text": "Be verbose."}})
-    second = apply(site, {**body, "metadata": other(body, "second")})
-    assert "nothing is served as yet" in second
-    assert "the content hashes to" in second
-    patch = {"data": {"text": "Be brief."}}
-    team.api.patch(CONFIG_MAP, team.namespace, "house", patch)
-    assert "nothing is served" not in apply(site, {**body, "metadata": other(body, "third")})
-
-
-def other(body: dict[str, Any], name: str) -> dict[str, Any]:
-    return {**body["metadata"], "name": name}
+    body = manifest(team.namespace, source=source, digest=WRONG)
+    assert apply(site, body) == ""
 
 
 def test_another_namespace_cannot_even_be_written_down(site: Site, team: Team) -> None:

@@ -14,7 +14,7 @@ from headwater.contract.lint.findings import (
     Size,
     ignored,
 )
-from headwater.contract.lint.leaks import PatternError
+from headwater.contract.lint.leaks import PatternError, check_patterns
 from headwater.contract.lint.rules import IGNORABLE, RULES, TENANT_NAME, lint, refused
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "PatternError",
     "Severity",
     "Size",
+    "check_patterns",
     "ignored",
     "lint",
     "refused",

@@ -91,6 +91,16 @@ def tenant_names(subject: Subject) -> Iterator[Hit]:
         yield from _hit(text, [match for match in _matches(text, patterns) if match[0]])
 
 
+def check_patterns(patterns: Iterable[str]) -> None:
+    """Do nothing where all of them can be searched for.
+
+    Raises:
+        PatternError: one of them is no regular expression.
+    """
+    for pattern in patterns:
+        _compiled(pattern)
+
+
 def _matches(text: Text, patterns: Iterable[Any]) -> Iterator[Any]:
     return chain.from_iterable(pattern.finditer(text.value) for pattern in patterns)
 

@@ -1,7 +1,8 @@
-"""Who changed a contract: one line of the log for each change that is asked for.
+"""One line of the log for each change of a contract that a review asks about.
 
-The API server's own audit log says the same (the ownership policy annotates it), where there is
-one and whether or not this webhook runs.
+It says what the review says. Only where the API server proves itself by a certificate is that
+beyond doubt; elsewhere whoever reaches the port can have such a line written. The proof of who
+changed what is the API server's own audit log, which the ownership policy annotates.
 """
 
 import logging
@@ -13,16 +14,16 @@ from pydantic import ValidationError
 from headwater.resources.rollout import Rollout
 from headwater.webhook.review import Request
 
-_log: Final = logging.getLogger("headwater.audit")
+_log: Final = logging.getLogger(__name__)
 
 _STEERED: Final = frozenset({"suspend", "retry", "revisionHistoryLimit"})
 """With `rollout`, what of a spec says when and how; all else is what is published."""
 
 
-def record(
+def log(
     request: Request, before: Mapping[str, Any], after: Mapping[str, Any], refusal: str
 ) -> None:
-    """Log what was asked for, by whom, and whether it was refused here; a dry run is no change.
+    """Log what is asked for, by whom, and whether it is refused here; a dry run is no change.
 
     Args:
         request: who asks.

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from headwater.webhook.audit import record, verbs
+from headwater.webhook.changes import log, verbs
 from headwater.webhook.review import GroupVersionKind, Request, User
 from tests.integration.deployed import deployed
 
@@ -111,9 +111,9 @@ def prefix(spec: dict[str, Any]) -> dict[str, Any]:
 def test_a_line_says_who_asked_for_what(caplog: pytest.LogCaptureFixture) -> None:
     """User, verbs, version, digest, the approval, the request; nothing of the content."""
     before, after = prefix(SPEC), prefix(with_rollout(approvedDigest=ZERO))
-    with caplog.at_level(logging.INFO, "headwater.audit"):
-        record(asked(before, after), before, after, "")
-        record(asked(before, after), before, after, "DigestMismatch: no")
+    with caplog.at_level(logging.INFO, "headwater.webhook.changes"):
+        log(asked(before, after), before, after, "")
+        log(asked(before, after), before, after, "DigestMismatch: no")
     admitted, refused = caplog.records
     assert admitted.message == "a prefix was admitted"
     said = {name: getattr(admitted, name) for name in ("prefix", "verbs", "user", "request")}
@@ -133,7 +133,7 @@ def test_a_line_says_who_asked_for_what(caplog: pytest.LogCaptureFixture) -> Non
 def test_what_changes_nothing_has_no_line(caplog: pytest.LogCaptureFixture) -> None:
     """A dry run, and an edit that no verb is needed for."""
     before, after = prefix(SPEC), prefix({**SPEC, "version": "v2"})
-    with caplog.at_level(logging.INFO, "headwater.audit"):
-        record(asked(before, after, dry_run=True), before, after, "")
-        record(asked(before, before), before, before, "")
+    with caplog.at_level(logging.INFO, "headwater.webhook.changes"):
+        log(asked(before, after, dry_run=True), before, after, "")
+        log(asked(before, before), before, before, "")
     assert caplog.records == []
