@@ -38,3 +38,14 @@ def deploy(cluster: Cluster, *kinds: str) -> None:
     """Apply the objects of these kinds."""
     whole = {"apiVersion": "v1", "kind": "List", "items": deployed(*kinds)}
     cluster.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(whole))
+
+
+def image() -> str:
+    """The image of warming jobs, which a policy compares."""
+    return next(
+        str(argument).removeprefix("--image=")
+        for deployment in deployed("Deployment")
+        for container in deployment["spec"]["template"]["spec"]["containers"]
+        for argument in container.get("args", ())
+        if argument.startswith("--image=")
+    )

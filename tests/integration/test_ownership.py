@@ -69,7 +69,8 @@ def cluster(borrowed: Lent) -> Cluster:
     plane = borrowed.plane
     deploy(plane, *ACCOUNTS, *POLICIES)
     plane.kubectl("apply", "-f", "-", input=EDIT)
-    plane.kubectl("create", "namespace", SHARED)
+    # Another module's, of the same name, may be going away.
+    wait_until(lambda: plane.kubectl("create", "namespace", SHARED), 60, "the namespace is free")
     for person, role in ROLES.items():
         binding = ("create", "rolebinding", person, f"--clusterrole={role}", f"--user={person}")
         plane.kubectl(*binding, "-n", SHARED)

@@ -244,7 +244,8 @@ def _command(
     if run.allowance is not None:
         command += ["--allowance", f"{run.allowance:f}"]
     if provider_url is not None:
-        command += ["--base-url", provider_url]
+        # One word: the chart's policy compares it.
+        command.append(f"--base-url={provider_url}")
     return [*command, "--report", _REPORT]
 
 

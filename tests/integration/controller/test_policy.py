@@ -30,7 +30,7 @@ from tests.integration.controller.harness import (
     reporting,
 )
 from tests.integration.controller.team import PATIENCE, Team, new_team
-from tests.integration.deployed import ACCOUNTS, POLICIES, deploy
+from tests.integration.deployed import ACCOUNTS, POLICIES, deploy, image
 from tests.integration.lending import Audit, Lender
 from tests.integration.webhook.harness import as_account
 
@@ -267,7 +267,7 @@ def test_it_may_do_all_that_it_does(site: Site, team: Team, tmp_path: Path) -> N
         Controller(
             site.account.kubeconfig,
             tmp_path / "log",
-            *("--leader-election", "--lease-namespace", "headwater"),
+            *("--leader-election", "--lease-namespace", "headwater", "--image", image()),
         ) as controller,
         reporting(controller),
     ):
