@@ -35,6 +35,20 @@ class _Place(click.ParamType[Key]):
         return Key(namespace, name)
 
 
+class _Label(click.ParamType[tuple[str, str]]):
+    """A label, like `team=search`."""
+
+    name = "label"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        key, equals, text = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r} is no label: write it as KEY=VALUE.", param, ctx)
+        return key, text
+
+
 class _Duration(click.ParamType[timedelta]):
     """`90s`, `10m`, `1h30m`."""
 
@@ -66,7 +80,8 @@ class _Duration(click.ParamType[timedelta]):
     "targets",
     multiple=True,
     metavar="URL",
-    help="Metrics URL of a sidecar outside the cluster; repeat for more.",
+    help="Metrics URL of a sidecar outside the cluster; repeat for more. Its counters count for"
+    " each prefix of the name that it serves. With --prometheus-url that Prometheus reads it.",
 )
 @click.option(
     "--scrape-interval",
@@ -129,6 +144,13 @@ class _Duration(click.ParamType[timedelta]):
     " ClusterRole; repeat for more.",
 )
 @click.option(
+    "--consumer-label",
+    type=_Label(),
+    metavar="KEY=VALUE",
+    help="Put bundles only into namespaces that have this label, whatever a prefix selects, like"
+    " headwater.dev/inject=enabled.",
+)
+@click.option(
     "--webhook-certificate-secret",
     type=_Place(),
     metavar="NAMESPACE/NAME",
@@ -175,6 +197,7 @@ def command(
     liveness: str | None,
     lease_namespace: str,
     namespaces: tuple[str, ...],
+    consumer_label: tuple[str, str] | None,
     webhook_certificate_secret: Key | None,
     webhook_service: Key | None,
     webhook_configuration: str | None,
@@ -189,10 +212,6 @@ def command(
 
     It uses the service account of its pod, or else the current context of the kubeconfig.
     """
-    if targets and prometheus_url:
-        raise click.UsageError(
-            "--scrape-target and --prometheus-url exclude each other: let that Prometheus scrape it"
-        )
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -209,6 +228,7 @@ def command(
         pod_annotations=not no_pod_annotations,
         lease_namespace=lease_namespace if leader_election else None,
         namespaces=tuple(dict.fromkeys(namespaces)),
+        consumer_label=consumer_label,
         certificates=_certificates(
             webhook_certificate_secret,
             webhook_service,

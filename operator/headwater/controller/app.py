@@ -30,6 +30,7 @@ from headwater.controller.prefix import PrefixReconciler
 from headwater.controller.publish import Publisher
 from headwater.controller.queue import WorkQueue
 from headwater.controller.store import Store
+from headwater.controller.threads import apart, at_home
 from headwater.controller.warmer import WarmerReconciler
 from headwater.controller.watch import SELECTED, Watcher, Work
 from headwater.evidence.ledger import Ledger
@@ -56,7 +57,8 @@ class Options:
     """What the command line sets.
 
     `targets` are metrics URLs of sidecars outside the cluster. With a `prometheus` no sidecar is
-    scraped. `provider_url` is where warmers send to, where that is not the provider itself.
+    scraped, and they say which of its targets outside are believed. `provider_url` is where warmers
+    send to, where that is not the provider itself.
     """
 
     image: str
@@ -70,6 +72,8 @@ class Options:
     """Where the Lease is that one controller at a time holds; None to work without."""
     namespaces: Sequence[str] = ()
     """Those that are looked after; none for all of the cluster."""
+    consumer_label: tuple[str, str] | None = None
+    """That namespaces need to get bundles; None where prefixes choose among all."""
     certificates: "Wanted | None" = None
     """The webhook's certificate that is to be made; None where somebody else makes it."""
 
@@ -112,16 +116,39 @@ async def _run(
             stack.push_async_callback(cluster.close)
             await _work(cluster, options, clock, pulse)
             return
-        # Of its own: a renewal must not queue behind other requests.
-        connection = await KubernetesCluster.connect(connections=1)
-        stack.push_async_callback(connection.close)
-        identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-        elector = Elector(connection, options.lease_namespace, identity, clock)
-        cluster = await KubernetesCluster.connect(
-            connections=_WORKERS, before_write=elector.assert_leads
+        # A renewal must wait neither for other requests nor for a turn of the loop that works.
+        await apart(
+            partial(
+                _lead, asyncio.get_running_loop(), options.lease_namespace, options, clock, pulse
+            )
         )
-        stack.push_async_callback(cluster.close)
-        await elector.lead(partial(_work, cluster, options, clock, pulse))
+
+
+async def _lead(
+    home: asyncio.AbstractEventLoop,
+    namespace: str,
+    options: Options,
+    clock: Callable[[], datetime],
+    pulse: "Pulse",
+) -> None:
+    """Hold the Lease, and have the work done at home meanwhile."""
+    connection = await KubernetesCluster.connect(connections=1)
+    try:
+        identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+        elector = Elector(connection, namespace, identity, clock)
+
+        async def work() -> None:
+            cluster = await KubernetesCluster.connect(
+                connections=_WORKERS, before_write=elector.assert_leads
+            )
+            try:
+                await _work(cluster, options, clock, pulse)
+            finally:
+                await cluster.close()
+
+        await elector.lead(partial(at_home, home, work))
+    finally:
+        await connection.close()
 
 
 @dataclass(slots=True)
@@ -206,7 +233,7 @@ async def _until_first(works: Iterable[Coroutine[Any, Any, None]]) -> None:
 async def _look_after(
     cluster: Cluster, options: Options, clock: Callable[[], datetime], pulse: Pulse
 ) -> None:
-    store = Store()
+    store = Store(options.consumer_label)
     evidence = _evidence(store, options, clock)
     recorder = Recorder(cluster, clock, instance=socket.gethostname() or "headwater")
     listed: list[Work] = []
@@ -238,7 +265,7 @@ async def _look_after(
             return await prefixes.reconcile(work.key)
         return await warmers.reconcile(work.key)
 
-    pulse.queue = queue = WorkQueue(reconcile)
+    pulse.queue = queue = WorkQueue(reconcile, group=lambda work: work.key.namespace)
     # Everything is known before anything is decided: a namespace not seen yet must not look
     # like one that is no longer selected.
     try:
@@ -284,6 +311,7 @@ def _evidence(store: Store, options: Options, clock: Callable[[], datetime]) -> 
         prometheus=options.prometheus,
         interval=options.scrape_interval,
         clock=clock,
+        trusted=options.targets,
     )
 
 

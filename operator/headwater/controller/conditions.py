@@ -1,7 +1,8 @@
 """The conditions of a PromptPrefix: what people, `kubectl wait` and GitOps tools read.
 
 Pure. Ready, Reconciling and Stalled mean what kstatus takes them to mean: Ready says that the
-declared version is served to everyone.
+declared version is what is served. Whether each namespace has it is a condition of its own, so that
+one namespace's quota does not hold up everybody's pipeline.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from headwater.rollout.state import Phase, State
 
 DELETION_HELD: Final = "DeletionHeld"
 """The reason of the condition and of the Event."""
+_NOT_WRITTEN: Final = "BundleNotWritten"
 DIGEST_MATCHES: Final = "DigestMatches"
 DIGEST_APPROVED: Final = "DigestApproved"
 
@@ -38,21 +40,20 @@ def findings(
     state: State,
     *,
     held: str = "",
+    served: int,
     unpublished: Mapping[str, str],
     counted: Mapping[str, int],
 ) -> list[Finding]:
     """All conditions of a prefix.
 
-    `held` says who holds its deletion up, empty where nobody does. `unpublished` are the
-    namespaces whose bundle could not be written and why; `counted` are the declared contract's
-    tokens by model where the provider counted them.
+    `held` says who holds its deletion up, empty where nobody does. `served` is how many namespaces
+    have the bundle, `unpublished` are those whose bundle could not be written and why; `counted`
+    are the declared contract's tokens by model where the provider counted them.
     """
+    nowhere = {} if served else unpublished
     return [
-        *(
-            kstatus(DELETION_HELD, held)
-            if held
-            else _progress(prefix, resolution, state, unpublished)
-        ),
+        *(kstatus(DELETION_HELD, held) if held else _progress(prefix, resolution, state, nowhere)),
+        _consumers_served(served, unpublished),
         _digest_verified(resolution),
         _cacheable(prefix, resolution, counted),
         _linted(resolution),
@@ -81,22 +82,34 @@ def stamp(
 
 
 def _progress(
-    prefix: PromptPrefix, resolution: Resolution, state: State, unpublished: Mapping[str, str]
+    prefix: PromptPrefix, resolution: Resolution, state: State, nowhere: Mapping[str, str]
 ) -> list[Finding]:
-    """Ready, Reconciling, Stalled."""
+    """Return Ready, Reconciling and Stalled; `nowhere` says why no namespace has the bundle."""
     if resolution.digest is None:
         # A reference that may yet appear is progress; anything else waits for a commit.
         return kstatus(resolution.reason, resolution.message, stalled=not resolution.missing)
-    if unpublished:
-        namespace, why = min(unpublished.items())
-        message = f"{len(unpublished)} namespaces lack the bundle, {namespace} for one: {why}"
-        return kstatus("BundleNotWritten", message, stalled=False)
+    if nowhere:
+        return kstatus(_NOT_WRITTEN, _lacking(0, nowhere), stalled=False)
     if state.phase is Phase.STABLE:
         return kstatus(state.phase.value, state.message, ready=True, stalled=False)
     stalled = state.phase in (Phase.ROLLED_BACK, Phase.DEGRADED)
     return kstatus(
         state.phase.value, state.message, stalled=stalled, working=not prefix.spec.suspend
     )
+
+
+def _consumers_served(served: int, unpublished: Mapping[str, str]) -> Finding:
+    if unpublished:
+        return Finding("ConsumersServed", "False", _NOT_WRITTEN, _lacking(served, unpublished))
+    message = f"{served} of {served} namespaces have the bundle"
+    return Finding("ConsumersServed", "True", "AllServed", message)
+
+
+def _lacking(served: int, unpublished: Mapping[str, str]) -> str:
+    namespace, why = min(unpublished.items())
+    others = f", and {len(unpublished) - 1} more lack it" if len(unpublished) > 1 else ""
+    total = served + len(unpublished)
+    return f"{served} of {total} namespaces have the bundle; {namespace}: {why}{others}"
 
 
 def kstatus(

@@ -6,10 +6,11 @@ It judges nothing. A source that is away is an outage, which the reconciles are 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from headwater.cluster import CACHE_WARMER, PROMPT_PREFIX
 from headwater.contract.digest import Digest
@@ -18,7 +19,7 @@ from headwater.controller.objects import Key
 from headwater.controller.store import PrefixRecord, Store
 from headwater.controller.warmth import Warmth
 from headwater.controller.watch import Work
-from headwater.evidence.ledger import Ledger, Sample
+from headwater.evidence.ledger import Ledger, Owners, Sample
 from headwater.evidence.prometheus import Prometheus, QueryError
 from headwater.evidence.queries import fill
 from headwater.evidence.source import Source, SourceUnavailableError
@@ -49,7 +50,7 @@ class Evidence:
 
     `ledger` has the counters' totals, `adherence` who keeps to the contract. `outage` says why the
     source is silent, and is empty where it works. `prometheus` answers the authors' queries, where
-    there is one.
+    there is one. `trusted` are targets outside of the cluster, by URL: the command line names them.
     """
 
     store: Store
@@ -58,6 +59,7 @@ class Evidence:
     prometheus: Prometheus | None
     interval: timedelta
     clock: Callable[[], datetime]
+    trusted: Collection[str] = ()
     warmth: Warmth = field(default_factory=Warmth)
     outage: str = field(default="", init=False)
     adherence: Adherence = field(init=False)
@@ -86,20 +88,26 @@ class Evidence:
 
     async def gather(self, look: Callable[[Work, timedelta], None]) -> None:
         """Read the source once."""
-        keys = defaultdict(list)
-        for key in self.store.prefixes:
-            keys[key.name].append(key)
+        owners = self._owners()
+        keys = {str(key): key for key in self.store.prefixes}
         taken = False
 
         def take(sample: Sample) -> None:
             nonlocal taken
+            now, whose = self.clock(), owners(sample.target)
+            if whose is None:
+                return
             taken = True
-            self.adherence.see(sample, self.clock())
-            for name in self.ledger.record(sample, self.clock()):
-                for key in keys[name]:
-                    look(Work(PROMPT_PREFIX, key), _TOGETHER)
-            for name in self.warmth.see(sample, self.clock()):
-                for warmer in self._idle_warmers(keys[name]):
+            self.adherence.see(sample, now)
+            for owner in self.ledger.record(sample, now, whose) & keys.keys():
+                look(Work(PROMPT_PREFIX, keys[owner]), _TOGETHER)
+            lanes = {
+                lane._replace(prefix=owner): at
+                for lane, at in sample.lanes.items()
+                for owner in whose(lane.prefix)
+            }
+            for owner in self.warmth.see(lanes, now) & keys.keys():
+                for warmer in self._idle_warmers(keys[owner]):
                     look(Work(CACHE_WARMER, warmer), _TOGETHER)
 
         problem = ""
@@ -118,13 +126,41 @@ class Evidence:
         self._note(problem, look)
         self._look_at_consumers(look)
 
-    def _idle_warmers(self, prefixes: Iterable[Key]) -> Iterator[Key]:
+    def _owners(self) -> Callable[[str], Owners | None]:
+        """Return whose evidence a target's counts are; None for a target that nobody knows.
+
+        A pod says which prefix by its name. Whose that is, is seen from the bundle that the pod
+        mounts, where it stands in the pod's namespace; what it says of any other is nobody's.
+        A Prometheus names a pod by its address. Of a target that is no pod of ours, nothing is
+        believed but what the command line vouches for, and that for each prefix of the name.
+        """
+        pods = {
+            name: pod
+            for pod, url in self.store.sidecars.items()
+            for name in (str(pod), urlsplit(url).netloc)
+            if name
+        }
+        named = defaultdict(list)
+        for key in self.store.prefixes:
+            named[key.name].append(str(key))
+        trusted = {name for url in self.trusted for name in (url, urlsplit(url).netloc) if name}
+
+        def owners(target: str) -> Owners | None:
+            if target in trusted:
+                return lambda name: named.get(name, ())
+            if target not in pods:
+                return None
+            served = self.store.prefixes_served_to(pods[target])
+            return lambda name: (str(served[name]),) if name in served else ()
+
+        return owners
+
+    def _idle_warmers(self, prefix: Key) -> Iterator[Key]:
         """Those that did not know of traffic; the others look at it before each of their runs."""
-        for prefix in prefixes:
-            for warmer in self.store.warmers_of(prefix):
-                key = Key(warmer["metadata"]["namespace"], warmer["metadata"]["name"])
-                if key not in self.warmth.watching:
-                    yield key
+        for warmer in self.store.warmers_of(prefix):
+            key = Key(warmer["metadata"]["namespace"], warmer["metadata"]["name"])
+            if key not in self.warmth.watching:
+                yield key
 
     def _look_at_consumers(self, look: Callable[[Work, timedelta], None]) -> None:
         """Have a prefix looked at where something about its consumers began or ended."""

@@ -223,7 +223,7 @@ class PrefixReconciler:
             warming=awaited_lanes(self.store.warmers_of(key), state, prefix.spec.digest),
             used={
                 # What was in use before the ledger began may still be.
-                item.revision.digest: ledger.used_at(key.name, item.revision.digest.short)
+                item.revision.digest: ledger.used_at(str(key), item.revision.digest.short)
                 or ledger.opened_at
                 for item in state.retained
             },
@@ -247,7 +247,7 @@ class PrefixReconciler:
         if declared is not None:
             digests.add(declared)
         ledger = self.evidence.ledger
-        return {digest.short: ledger.totals(key.name, digest.short) for digest in digests}
+        return {digest.short: ledger.totals(str(key), digest.short) for digest in digests}
 
     async def _record(
         self, report: "_Report", state: State, unpublished: Mapping[str, str]
@@ -259,6 +259,7 @@ class PrefixReconciler:
             report.resolution,
             state,
             held=report.held.message if report.held is not None else "",
+            served=len(record.published),
             unpublished=unpublished,
             counted=counted_tokens(self.store.lanes_of(key)).get(prefix.spec.digest, {}),
         )
@@ -266,7 +267,7 @@ class PrefixReconciler:
         stable = state.stable
         ledger = self.evidence.ledger
         # Without news the rate stands: another controller counted since another time.
-        counts = ledger.totals(key.name, stable.digest.short) if stable and report.heard else {}
+        counts = ledger.totals(str(key), stable.digest.short) if stable and report.heard else {}
         status = status_from(
             key,
             state,

@@ -7,6 +7,7 @@ back, and says so in an Event that names who did it, where the API server still 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from headwater.cluster import (
     CONFIG_MAP,
@@ -32,6 +33,9 @@ from headwater.controller.store import PrefixRecord, Store
 from headwater.resources import PromptPrefix
 from headwater.resources.prefix import Consumers
 from headwater.rollout.state import State
+
+_AT_ONCE: Final = 6
+"""Bundles of one prefix: one that goes to hundreds of namespaces leaves connections to others."""
 
 Contracts = Mapping[Digest, bytes]
 """Canonical bytes that are at hand already."""
@@ -106,6 +110,7 @@ class Publisher:
         """Put the bundle into every consumer namespace; those that lack it, and why."""
         consumers = prefix.spec.consumers
         wanted = await self._prune(key, consumers, self._namespaces(key, consumers))
+        record.wanted = frozenset(wanted)
         route = route_of(key, prefix, state, self.store.lanes_of(key))
         if route is None:
             record.published = {}
@@ -137,9 +142,13 @@ class Publisher:
                     return failed
                 contracts[revision.digest] = canonical
             files = bundle.encode(bundle.fit(Bundle(route, contracts)))
-            results = await asyncio.gather(
-                *(self._write_bundle(key, record, name, files, route.epoch) for name in wrong)
-            )
+            turn = asyncio.Semaphore(_AT_ONCE)
+
+            async def write(name: str) -> str | None:
+                async with turn:
+                    return await self._write_bundle(key, record, name, files, route.epoch)
+
+            results = await asyncio.gather(*map(write, wrong))
             failed = {name: why for name, why in zip(wrong, results, strict=True) if why}
         record.published = _without(places, failed)
         return failed
@@ -188,6 +197,7 @@ class Publisher:
         namespace: str,
         files: Mapping[str, bytes],
         epoch: int,
+        tries: int = 3,
     ) -> str | None:
         """Write one bundle; why not, where it could not be."""
         desired = objects.bundle_config_map(key, namespace, files, epoch)
@@ -209,14 +219,19 @@ class Publisher:
                     version = written["metadata"]["resourceVersion"]
                     desired["metadata"]["resourceVersion"] = version
                     written = await self.cluster.replace(CONFIG_MAP, desired)
-        except ConflictError:
+        except ConflictError as error:
+            if tries == 1:
+                return str(error)
             await self._see_again(Key(namespace, desired["metadata"]["name"]))
-            return await self._write_bundle(key, record, namespace, files, epoch)
+            return await self._write_bundle(key, record, namespace, files, epoch, tries - 1)
         except NotFoundError:
             self.store.lose_namespace(namespace)
             return None
         except RefusedError as error:
-            return None if await self.is_terminating(namespace) else str(error)
+            if await self.is_terminating(namespace):
+                return None
+            place = Key(namespace, desired["metadata"]["name"])
+            return await self._in_the_way(place) or str(error)
         except ApiError as error:
             return str(error)
         self.store.see_config_map(written)
@@ -240,6 +255,17 @@ class Publisher:
             self.store.see_config_map(await self.cluster.get(CONFIG_MAP, *key))
         except NotFoundError:
             self.store.lose_config_map(key)
+
+    async def _in_the_way(self, place: Key) -> str:
+        """Return what to do about a ConfigMap that cannot be written over; empty where none is."""
+        try:
+            stands = await self.cluster.get(CONFIG_MAP, *place)
+        except ApiError:
+            return ""
+        if not stands.get("immutable"):
+            return ""
+        by = objects.inspect(stands).edited_by or "somebody"
+        return f"an immutable ConfigMap {place.name} of {by}'s stands there: delete it"
 
     async def _delete(self, found: Found) -> None:
         """Delete a ConfigMap in the version that was seen."""

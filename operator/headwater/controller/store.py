@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from headwater.cluster import Object
+from headwater.cluster.labels import SYSTEM_NAMESPACES
 from headwater.contract.digest import Digest
 from headwater.contract.lint import IGNORE_ANNOTATION
 from headwater.controller.authors import Authors, authors_of
 from headwater.controller.consumers import Consumer, consumers_in
-from headwater.controller.objects import BUNDLE, Found, Key, inspect
+from headwater.controller.objects import BUNDLE, Found, Key, bundle_name, inspect
 from headwater.resources import CacheWarmer
 from headwater.resources.prefix import Consumers
 from headwater.resources.warmer import Lane
@@ -75,6 +76,8 @@ class PrefixRecord:
     published: dict[str, str] = field(default_factory=dict)
     """Namespaces in which the bundle stood at the last reconcile, with their uids: a gap was made
     by hand, unless the namespace was made anew."""
+    wanted: frozenset[str] | None = None
+    """Namespaces that the bundle was for at the last reconcile; None before there was one."""
     counted: dict[str, dict[str, Counts]] = field(default_factory=dict)
     """Evidence totals by revision and model that stand in the status already."""
     recorded: Object | None = None
@@ -128,8 +131,9 @@ class NamespaceRecord:
 class Store:
     """The operator's memory. Single-threaded: it is touched from the event loop alone."""
 
-    def __init__(self) -> None:
-        """Know nothing yet."""
+    def __init__(self, consumer_label: tuple[str, str] | None = None) -> None:
+        """Know nothing yet. With a label, only namespaces that have it get bundles."""
+        self._consumer_label = consumer_label
         self.prefixes: dict[Key, PrefixRecord] = {}
         self.namespaces: dict[str, NamespaceRecord] = {}
         self.warmers: dict[Key, Object] = {}
@@ -195,7 +199,7 @@ class Store:
                 del self._by_label[label]
 
     def namespaces_of(self, consumers: Consumers) -> set[str]:
-        """The namespaces that a prefix is for and that are not going away."""
+        """The namespaces that a prefix is for, that take part and are not going away."""
         # Prefixes times namespaces would be a million comparisons at a thousand of each.
         among = set(consumers.namespaces or ()) & self.namespaces.keys()
         if consumers.namespace_selector is not None:
@@ -206,8 +210,16 @@ class Store:
             name
             for name in among
             if not self.namespaces[name].terminating
+            and self._takes_part(name)
             and consumers.include(name, self.namespaces[name].labels)
         }
+
+    def _takes_part(self, namespace: str) -> bool:
+        """Return whether a prefix may choose a namespace, whatever the prefix says."""
+        if namespace in SYSTEM_NAMESPACES:
+            return False
+        wanted = self._consumer_label
+        return wanted is None or wanted in self.namespaces[namespace].labels.items()
 
     def see_warmer(self, body: Object) -> bool:
         """Take in a CacheWarmer; False where it is known in this version or a newer one."""
@@ -296,6 +308,28 @@ class Store:
     def consumers_of(self, prefix: Key) -> list[Consumer]:
         """The live pods that mount a prefix's bundle."""
         return list(self._consumers.get(prefix, {}).values())
+
+    def prefixes_served_to(self, pod: Key) -> dict[str, Key]:
+        """Return the prefixes, by name, whose bundle a pod mounts and its namespace is to have.
+
+        That a pod mounts it is the pod's own word. Of two prefixes of one name, it could mean
+        either, so neither is among them.
+        """
+        found: dict[str, list[Key]] = {}
+        for prefix in self._consumes.get(pod, ()):
+            if self._is_served(prefix, pod.namespace):
+                found.setdefault(prefix.name, []).append(prefix)
+        return {name: prefixes[0] for name, prefixes in found.items() if len(prefixes) == 1}
+
+    def _is_served(self, prefix: Key, namespace: str) -> bool:
+        """Return whether a bundle stands in a namespace that the prefix is for.
+
+        It may be an older one, which could not be written anew.
+        """
+        record = self.prefixes.get(prefix)
+        if record is None or self.bundle_in(prefix, Key(namespace, bundle_name(prefix))) is None:
+            return False
+        return record.wanted is None or namespace in record.wanted
 
     def see_config_map(self, body: Object) -> Found | None:
         """Take in a ConfigMap of ours; None where it is known in this version or a newer one."""

@@ -189,7 +189,7 @@ class WarmerReconciler:
         used = {
             name: at
             for name, lane in recorded.items()
-            if (at := self.warmth.uses.last(_id(prefix.metadata.name, lane))) is not None
+            if (at := self.warmth.uses.last(_id(prefix_key, lane))) is not None
         }
         others = [
             CacheWarmer.model_validate(other)
@@ -288,7 +288,8 @@ class WarmerReconciler:
         priced: Mapping[LaneKey, Any],
         now: datetime,
     ) -> Finding:
-        uses, prefix = self.warmth.uses, warmer.spec.prefix_ref.name
+        uses = self.warmth.uses
+        prefix = Key(warmer.metadata.namespace, warmer.spec.prefix_ref.name)
         watch = worth.Watch.of(warmer, uses.since or now, now)
         traffic = {
             name: found
@@ -560,5 +561,5 @@ def _look_again(
     return min((wait for wait in waits if wait > timedelta()), default=None)
 
 
-def _id(prefix: str, lane: Lane) -> LaneId:
-    return LaneId(prefix, lane.digest.short, lane.model, lane.fingerprint or "")
+def _id(prefix: Key, lane: Lane) -> LaneId:
+    return LaneId(str(prefix), lane.digest.short, lane.model, lane.fingerprint or "")

@@ -4,7 +4,7 @@ A hit that only the warmer made possible is one whose lane real traffic alone wo
 cold: the request before it was longer ago than the TTL, and a warming request lay between.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,8 +18,7 @@ from headwater.contract.assembly import TTL_SECONDS
 from headwater.contract.content import TTL
 from headwater.controller.objects import Key
 from headwater.economics import warming
-from headwater.evidence.lanes import LaneUses, Use
-from headwater.evidence.ledger import Sample
+from headwater.evidence.lanes import LaneId, LaneUses, Use
 from headwater.providers.models import lookup
 from headwater.resources import CacheWarmer
 from headwater.resources.warmer import Lane
@@ -74,12 +73,15 @@ class Warmth:
         self.told.discard(key)
         self.watching.discard(key)
 
-    def see(self, sample: Sample, now: datetime) -> set[str]:
-        """Take in what a sidecar used; the prefixes of which a lane was used anew."""
-        found = self.uses.see(sample.lanes, now)
+    def see(self, lanes: Mapping[LaneId, datetime], now: datetime) -> set[str]:
+        """Take in what a sidecar used, and return the prefixes of which a lane was used anew.
+
+        Both name a prefix as `namespace/name`.
+        """
+        found = self.uses.see(lanes, now)
         for use in found:
             for key, kept in self.kept.items():
-                if kept.prefix == use.lane.prefix:
+                if str(Key(key.namespace, kept.prefix)) == use.lane.prefix:
                     saved = sum((_saved(kept.ttl, lane, use) for lane in kept.lanes), Decimal(0))
                     if saved:
                         where = (key.namespace, kept.prefix, key.name)

@@ -93,6 +93,8 @@ def _counts(name: str, outcome: str, value: float, *, eligible: bool) -> Counts:
             return Counts(misses=number if eligible else 0, answers=number)
         case "error":
             return Counts(errors=number)
+        case "refused":  # eligible where the stable revision would have sent it
+            return Counts(errors=number if eligible else 0)
         case _:
             return Counts()
 

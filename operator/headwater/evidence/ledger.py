@@ -7,7 +7,7 @@ certain, counts are left out: evidence that is missing makes a rollout slower, e
 is counted twice would make it wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -26,9 +26,8 @@ _NOTHING: Final = Counts()
 class Series:
     """What a set of counters is about.
 
-    `prefix` is the PromptPrefix's name and `digest` the first 12 hex characters: prefixes of one
-    name in two namespaces share evidence only where they share the bytes, and then the
-    provider's cache, too.
+    `prefix` is the PromptPrefix's name as the process has it, and `digest` the first 12 hex
+    characters. Whose prefix of that name it is, the process is not asked.
     """
 
     prefix: str
@@ -64,6 +63,14 @@ class _Revision:
     counts: dict[str, Counts] = field(default_factory=dict)
 
 
+Owners = Callable[[str], Iterable[str]]
+"""Whose evidence one process's counts are, by the name of a prefix: of nobody, or of several."""
+
+
+def _as_named(prefix: str) -> Iterable[str]:
+    return (prefix,)
+
+
 class Ledger:
     """Totals of each revision by model since `opened_at`."""
 
@@ -73,10 +80,14 @@ class Ledger:
         self._counts_whole_from = opened_at
         self._processes: dict[tuple[str, datetime], _Process] = {}
         """By target and start, those that were read last at the end."""
+        # By owner and digest.
         self._revisions: dict[tuple[str, str], _Revision] = {}
 
-    def record(self, sample: Sample, now: datetime) -> set[str]:
-        """Add what is new in a sample; returns the prefixes for which anything was."""
+    def record(self, sample: Sample, now: datetime, owners: Owners = _as_named) -> set[str]:
+        """Add what is new in a sample, and return the owners for which anything was.
+
+        What belongs to nobody at the time is dropped, and counts for nobody later.
+        """
         identity = sample.target, sample.started_at
         process = self._processes.pop(identity, None)
         if process is None:
@@ -91,12 +102,13 @@ class Ledger:
                 continue
             after = process.counts[series] = _most(before, counts)
             if after != before:
-                self._add(series, after - before, now)
-                changed.add(series.prefix)
+                for owner in owners(series.prefix):
+                    self._add(owner, series, after - before, now)
+                    changed.add(owner)
         return changed
 
-    def _add(self, series: Series, gained: Counts, now: datetime) -> None:
-        revision = self._revisions.setdefault((series.prefix, series.digest), _Revision(now))
+    def _add(self, owner: str, series: Series, gained: Counts, now: datetime) -> None:
+        revision = self._revisions.setdefault((owner, series.digest), _Revision(now))
         revision.used_at = now
         known = revision.counts.get(series.model, _NOTHING)
         revision.counts[series.model] = known + gained
@@ -116,14 +128,14 @@ class Ledger:
             after = min(started_at + timedelta(microseconds=1), now)  # a start to come is a lie
             self._counts_whole_from = max(self._counts_whole_from, after)
 
-    def totals(self, prefix: str, digest: str) -> dict[str, Counts]:
-        """Counts by model of one revision; `digest` is its first 12 hex characters."""
-        revision = self._revisions.get((prefix, digest))
+    def totals(self, owner: str, digest: str) -> dict[str, Counts]:
+        """Return the counts by model of one revision, by the first 12 hex characters of it."""
+        revision = self._revisions.get((owner, digest))
         return dict(revision.counts) if revision is not None else {}
 
-    def used_at(self, prefix: str, digest: str) -> datetime | None:
+    def used_at(self, owner: str, digest: str) -> datetime | None:
         """When a count of a revision last grew; None where none has since the opening."""
-        revision = self._revisions.get((prefix, digest))
+        revision = self._revisions.get((owner, digest))
         return revision.used_at if revision is not None else None
 
 

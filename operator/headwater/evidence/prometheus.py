@@ -30,7 +30,7 @@ _SIZE_LIMIT: Final = 64 << 20
 """Bytes of an answer: some 200,000 series."""
 
 _EVIDENCE: Final = (
-    f'{{__name__=~"{"|".join(READ)}",outcome=~"hit|miss|error|"}}'
+    f'{{__name__=~"{"|".join(READ)}",outcome=~"hit|miss|error|refused|"}}'
     f' or ({START} and on (job, instance) {{__name__=~"headwater_bundle_verified|{REQUESTS}"}})'
 )
 """One query, so that counters and starts are of one instant. A sidecar without requests is asked

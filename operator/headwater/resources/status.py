@@ -297,5 +297,5 @@ class PromptPrefixStatus(Model):
     hit_rate: Annotated[str, Field(max_length=16)] | None = None
     """The share of eligible requests that read the cache, like `98%`."""
     conditions: Conditions = ()
-    """Ready, Reconciling and Stalled (as kstatus reads them), DigestVerified, Cacheable,
-    Approved."""
+    """Ready, Reconciling and Stalled (as kstatus reads them), ConsumersServed, DigestVerified,
+    Cacheable, Linted, Approved."""

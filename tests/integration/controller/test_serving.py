@@ -65,6 +65,7 @@ class TestPublishing:
             "Stalled": "False",
             "DigestVerified": "True",
             "Cacheable": "True",
+            "ConsumersServed": "True",
             "Linted": "True",
         }
         for kind in told:

@@ -15,7 +15,7 @@ from tests.integration.controller.team import MODEL, PATIENCE, Team
 pytestmark = pytest.mark.xdist_group("controller")
 
 
-def pod(namespace: str, port: str) -> dict[str, object]:
+def pod(namespace: str, port: str, bundle: str) -> dict[str, object]:
     return {
         "metadata": {
             "name": "billing",
@@ -23,7 +23,10 @@ def pod(namespace: str, port: str) -> dict[str, object]:
             "labels": {"headwater.dev/role": "sidecar"},
             "annotations": {"headwater.dev/metrics-port": port},
         },
-        "spec": {"containers": [{"name": "app", "image": "app"}]},
+        "spec": {
+            "containers": [{"name": "app", "image": "app"}],
+            "volumes": [{"name": "bundle", "configMap": {"name": bundle}}],
+        },
     }
 
 
@@ -35,7 +38,7 @@ def test_a_pod_counts_from_its_address_to_its_end(team: Team, api: Api, metrics:
     metrics.count("house", digest, model=MODEL, hits=3, misses=1)
     with metrics.served() as url:
         port = url.removesuffix("/metrics").rpartition(":")[2]
-        api.create(POD, pod(consumer, port))
+        api.create(POD, pod(consumer, port, team.bundle_name()))
         address = {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}], "phase": "Running"}
         api.patch(POD, consumer, "billing", {"status": address}, subresource="/status")
         wait_until(

@@ -50,7 +50,11 @@ def test_a_canary_on_what_prometheus_says(lent_control_plane: ControlPlane, tmp_
         Api(lent_control_plane) as api,
         new_team(api) as team,
         Controller(
-            lent_control_plane.kubeconfig, tmp_path / "log", "--prometheus-url", prometheus.url
+            lent_control_plane.kubeconfig,
+            tmp_path / "log",
+            *("--prometheus-url", prometheus.url),
+            # It is no pod of the cluster's.
+            *("--scrape-target", f"http://{pod.address}/metrics"),
         ) as controller,
         reporting(controller),
     ):

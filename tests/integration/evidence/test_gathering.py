@@ -36,6 +36,7 @@ class Controller:
         source: Source,
         prometheus: Prometheus | None = None,
         sidecars: tuple[str, ...] = (),
+        trusted: tuple[str, ...] = (),
     ) -> None:
         self.now = datetime(2026, 11, 21, 9, tzinfo=UTC)
         self.store = Store()
@@ -49,6 +50,7 @@ class Controller:
             prometheus,
             interval=timedelta(seconds=15),
             clock=lambda: self.now,
+            trusted=trusted,
         )
         self._version = 0
 
@@ -91,14 +93,14 @@ def sidecars(*pods: Pod) -> Sidecars:
 
 async def test_prefixes_that_gained_evidence_are_looked_at(pod: Pod) -> None:
     """And no others, and nobody where nothing is new."""
-    controller = Controller(sidecars(pod))
+    controller = Controller(sidecars(pod), trusted=(f"http://{pod.address}/metrics",))
     controller.see()
     controller.see("other")
     assert await controller.gather() == []
     pod.count("hit", 3)
     assert await controller.gather() == [PREFIX]
     assert await controller.gather() == []
-    totals = controller.evidence.ledger.totals(PREFIX, pod.digest12)
+    totals = controller.evidence.ledger.totals(str(KEY), pod.digest12)
     assert (totals[MODEL].hits, controller.evidence.outage) == (3, "")
 
 

@@ -24,6 +24,8 @@ from tests.unit.controller.memory import Change, Connection, Server
 from tests.unit.rollout.stories import START
 
 HOUSE: Final = Key("team", "house")
+SIDECAR: Final = "http://127.0.0.1:9484/metrics"
+"""The one target, which the command line vouches for."""
 LABEL: Final = "prompts.example.com/team"
 WANTED: Final = {"matchLabels": {LABEL: "yes"}}
 PLACES: Final = ("a", "b")
@@ -86,7 +88,7 @@ class Sidecars:
     async def read(self, take: Callable[[Sample], object]) -> None:
         if self.away:
             raise SourceUnavailableError("nobody answers")
-        take(Sample("sidecar", self._started_at, dict(self._counts)))
+        take(Sample(SIDECAR, self._started_at, dict(self._counts)))
 
 
 class Process:
@@ -104,7 +106,13 @@ class Process:
         store = Store()
         recorder = Recorder(self.connection, clock, instance="test")
         self._evidence = Evidence(
-            store, Ledger(clock()), source, prometheus=None, interval=timedelta(), clock=clock
+            store,
+            Ledger(clock()),
+            source,
+            prometheus=None,
+            interval=timedelta(),
+            clock=clock,
+            trusted=(SIDECAR,),
         )
         self._watcher = Watcher(store, add)
         self._reconciler = PrefixReconciler(

@@ -31,6 +31,7 @@ MISSING = Resolution(reason="ContentMissing", message="no such ConfigMap", missi
 def conditions(
     state: State = State(),  # noqa: B008 - immutable
     resolution: Resolution = GOOD,
+    served: int = 3,
     unpublished: dict[str, str] | None = None,
     counted: dict[str, int] | None = None,
     **spec: Any,
@@ -39,6 +40,7 @@ def conditions(
         PromptPrefix.model_validate(prompt_prefix(**spec)),
         resolution,
         state,
+        served=served,
         unpublished=unpublished or {},
         counted=counted or {},
     )
@@ -101,14 +103,33 @@ def test_content_that_does_not_verify(resolution: Resolution, means: str) -> Non
         assert (finding.reason, finding.message) == (resolution.reason, resolution.message)
 
 
-def test_a_bundle_that_could_not_be_written() -> None:
-    """Not ready where a single consumer lacks it, with how many and why for one of them."""
-    found = conditions(
-        serving(DECLARED, phase=Phase.STABLE), unpublished={"b": "quota", "a": "denied by a policy"}
+def test_a_namespace_that_cannot_have_the_bundle_holds_up_nobody_else() -> None:
+    """The contract is served, so it is ready; who lacks it, and why, is a condition of its own."""
+    lacking = {"b": "quota", "a": "denied by a policy"}
+    found = conditions(serving(DECLARED, phase=Phase.STABLE), served=10, unpublished=lacking)
+    assert kstatus(found) == "Current"
+    told = found["ConsumersServed"]
+    assert (told.status, told.reason) == ("False", "BundleNotWritten")
+    assert told.message == (
+        "10 of 12 namespaces have the bundle; a: denied by a policy, and 1 more lack it"
     )
+
+
+def test_what_nobody_has_is_not_ready() -> None:
+    """Nor is it where nobody has it yet, as before its first publication."""
+    found = conditions(serving(DECLARED, phase=Phase.STABLE), served=0, unpublished={"a": "quota"})
     assert kstatus(found) == "InProgress"
-    assert found["Ready"].reason == "BundleNotWritten"
-    assert found["Ready"].message == "2 namespaces lack the bundle, a for one: denied by a policy"
+    message = "0 of 1 namespaces have the bundle; a: quota"
+    assert (found["Ready"].reason, found["Ready"].message) == ("BundleNotWritten", message)
+    assert found["ConsumersServed"].message == message
+
+
+def test_everybody_is_served() -> None:
+    """Also where it is for nobody."""
+    for served in (0, 3):
+        told = conditions(served=served)["ConsumersServed"]
+        assert (told.status, told.reason) == ("True", "AllServed")
+        assert told.message == f"{served} of {served} namespaces have the bundle"
 
 
 def test_verified_content_names_its_digest() -> None:

@@ -95,14 +95,14 @@ def test_what_fails_and_what_is_silent() -> None:
     async def story() -> None:
         for key in ("one", "two", "three"):
             queue.add(key)
-        await queue._ready.join()
+        await queue.rest()
         known.outage = "no answer"
         said = shown(Metrics(queue, known).exposition())
         assert "headwater_controller_failing 2.0" in said
         assert "headwater_controller_evidence_available 0.0" in said
         broken.clear()
         queue.add("one")
-        await queue._ready.join()
+        await queue.rest()
         assert "headwater_controller_failing 1.0" in shown(Metrics(queue, known).exposition())
 
     in_jumping_time(working(queue, story))

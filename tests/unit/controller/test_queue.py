@@ -258,6 +258,49 @@ def test_every_key_is_reached() -> None:
     assert set(tries.values()) == {3}
 
 
+def test_one_group_with_much_to_do_leaves_a_worker_to_others() -> None:
+    """A hundred slow keys of one tenant: another's single key waits for none of them."""
+    ended: dict[str, float] = {}
+
+    async def handler(key: str) -> None:
+        await asyncio.sleep(10 if key.startswith("loud") else 1)
+        ended[key] = now()
+
+    async def story() -> None:
+        queue = WorkQueue[str](handler, group=lambda key: key.split("-")[0])
+        for number in range(100):
+            queue.add(f"loud-{number}")
+
+        async def ask() -> None:
+            await asyncio.sleep(5)
+            queue.add("quiet-1")
+            await asyncio.sleep(300)
+
+        await working(queue, ask, workers=5)
+
+    in_jumping_time(story())
+    assert ended.pop("quiet-1") == 6
+    assert max(ended.values()) == 250, "four of five workers are the loud one's"
+
+
+def test_groups_take_turns() -> None:
+    """However much one of them had asked for before."""
+    begun: list[str] = []
+
+    async def handler(key: str) -> None:
+        begun.append(key)
+        await asyncio.sleep(1)
+
+    async def story() -> None:
+        queue = WorkQueue[str](handler, group=lambda key: key[0])
+        for key in ("a1", "a2", "a3", "b1", "b2", "c1"):
+            queue.add(key)
+        await working(queue, lambda: asyncio.sleep(100), workers=1)
+
+    in_jumping_time(story())
+    assert begun == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
 async def test_other_tasks_go_on_while_many_keys_need_nothing() -> None:
     """A renewal of the lease, for one, must not wait until thousands of keys were looked at."""
     looked_at: list[int] = []

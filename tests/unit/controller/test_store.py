@@ -189,6 +189,30 @@ def test_an_answer_does_not_hide_what_it_does_not_bring(version: int, generation
     assert record.body["metadata"]["finalizers"] == ["example.com/theirs"]
 
 
+def test_the_clusters_own_namespaces_get_no_bundle() -> None:
+    """However they are selected, by label, by name or with all."""
+    store = Store()
+    for name in ("kube-system", "sales"):
+        labels = {"kubernetes.io/metadata.name": name}
+        store.see_namespace(namespace(1, name=name, labels=labels))
+    everywhere = {"namespaceSelector": {}, "namespaces": ["kube-system"]}
+    assert store.namespaces_of(Consumers.model_validate(everywhere)) == {"sales"}
+    by_label = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    }
+    assert store.namespaces_of(Consumers.model_validate(by_label)) == set()
+
+
+def test_namespaces_may_be_asked_first() -> None:
+    """With a label that the cluster demands, a prefix gets none of those without."""
+    store = Store(("headwater.dev/inject", "enabled"))
+    store.see_namespace(namespace(1, name="in", labels={"headwater.dev/inject": "enabled"}))
+    store.see_namespace(namespace(1, name="opted-out", labels={"headwater.dev/inject": "disabled"}))
+    store.see_namespace(namespace(1, name="out", labels={}))
+    everywhere = {"namespaceSelector": {}, "namespaces": ["out"]}
+    assert store.namespaces_of(Consumers.model_validate(everywhere)) == {"in"}
+
+
 def test_a_late_namespace_changes_nothing() -> None:
     """A page of a list may be older than what was watched meanwhile."""
     store = Store()

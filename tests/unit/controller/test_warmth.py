@@ -9,13 +9,12 @@ from headwater.contract.digest import Digest
 from headwater.controller.objects import Key
 from headwater.controller.warmth import Kept, Warmth
 from headwater.evidence.lanes import LaneId
-from headwater.evidence.ledger import Sample
 from headwater.resources.warmer import Lane
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 DIGEST = Digest.of(b"v1")
 MODEL = "claude-opus-4-8"
-LANE = LaneId("house", DIGEST.short, MODEL, "0123456789ab")
+LANE = LaneId("ai/house", DIGEST.short, MODEL, "0123456789ab")
 
 
 def at(minutes: float) -> datetime:
@@ -61,7 +60,7 @@ def test_what_was_saved(uses: list[float], keeps: dict[str, Any], saved: float) 
     # A use long before, so that the first of the row is not a first one.
     for minutes in (-1, *uses):
         warmth.keep(Key("ai", "warm"), kept(**keeps))
-        warmth.see(Sample("pod", NOW, {}, lanes={LANE: at(minutes)}), at(minutes))
+        warmth.see({LANE: at(minutes)}, at(minutes))
     assert earned(warmth) == pytest.approx(saved)
 
 

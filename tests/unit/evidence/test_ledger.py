@@ -229,3 +229,20 @@ def test_totals_are_what_honest_processes_answered_since_the_opening(
         assert min(lost.all()) >= 0
         if "hours pass" not in {act for _, act, _, _ in story}:
             assert lost == Counts()
+
+
+def test_what_is_nobodys_counts_for_nobody_later() -> None:
+    """A pod that begins to consume a prefix does not bring along what it had counted before."""
+    ledger = Ledger(OPENED)
+    assert ledger.record(sample(AFTER, 100), NOW, lambda _: ()) == set()
+    assert ledger.record(sample(AFTER, 103), NOW, lambda name: (f"ai/{name}",)) == {"ai/help-desk"}
+    assert hits(ledger) == 0
+    assert ledger.totals("ai/help-desk", SERIES.digest)[SERIES.model].hits == 3
+
+
+def test_one_process_may_count_for_several() -> None:
+    """One outside of the cluster, of whom nobody knows which prefix of a name it serves."""
+    ledger = Ledger(OPENED)
+    ledger.record(sample(AFTER, 7), NOW, lambda name: (f"a/{name}", f"b/{name}"))
+    for owner in ("a/help-desk", "b/help-desk"):
+        assert ledger.totals(owner, SERIES.digest)[SERIES.model].hits == 7

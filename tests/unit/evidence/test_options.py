@@ -12,10 +12,6 @@ from headwater.cli.controller import command
         (["--prometheus-url", "prometheus:9090"], "is no address of a Prometheus"),
         (["--prometheus-token-file", "token"], "give --prometheus-url, too"),
         (["--prometheus-ca-file", "ca.crt"], "give --prometheus-url, too"),
-        (
-            ["--prometheus-url", "http://prometheus", "--scrape-target", "http://127.0.0.1:9484"],
-            "let that Prometheus scrape it",
-        ),
     ],
 )
 def test_options_that_do_not_go_together(arguments: list[str], why: str) -> None:

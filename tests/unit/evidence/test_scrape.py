@@ -54,6 +54,8 @@ def requests(outcome: str, eligible: str, value: str, labels: str = LABELS) -> s
         (requests("hit", "false", "3"), {SERIES: Counts(answers=3)}),
         (requests("error", "true", "2"), {SERIES: Counts(errors=2)}),
         (requests("error", "false", "2"), {SERIES: Counts(errors=2)}),
+        (requests("refused", "true", "2"), {SERIES: Counts(errors=2)}),
+        (requests("refused", "false", "2"), {SERIES: Counts()}),
         (requests("aborted", "true", "9"), {SERIES: Counts()}),
         (requests("rejected", "true", "9"), {SERIES: Counts()}),
         (

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from math import exp, log
 from random import Random
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from headwater.contract.digest import Digest
 from headwater.contract.route import Revision, Weight
+from headwater.rollout.eprocess import above, below, highest, lowest
 from headwater.rollout.judge import Reading, judge, readings
 from headwater.rollout.state import (
     Analysis,
@@ -329,6 +331,27 @@ def test_the_doubt_of_going_back_is_shared_by_weights_models_and_questions() -> 
     misses = {"a": Counts(0, 3)}
     assert verdict(misses).result is ROLL_BACK
     assert verdict(misses, weights=8).result is WAITING
+
+
+def test_beside_stable_each_of_the_two_gets_half_of_the_doubt() -> None:
+    """Stable's rate is taken at an end that is wrong with half of it, and what is left is asked."""
+    ours, stable = (
+        Counts(hits=800, misses=200, errors=30, answers=1000),
+        Counts(hits=950, misses=50, errors=10, answers=1000),
+    )
+    analysis = Analysis(min_hit_rate=0.5, max_hit_rate_drop=0.1, max_error_rate_increase=0.02)
+    floor, drop, errors = readings(
+        candidate({"a": ours}, {"a": stable}), analysis, models=("a",), weights=2
+    )
+    whole = 6 / (1 - analysis.rollback_confidence)
+    assert (floor.back_at, drop.back_at, errors.back_at) == (whole, 2 * whole, 2 * whole)
+    passes = 1 / (1 - analysis.confidence)
+    assert (floor.pass_at, drop.pass_at) == (passes, 2 * passes)
+    least, most = lowest(950, 50, log(2 * whole)), highest(950, 50, log(2 * passes))
+    assert drop.against == pytest.approx(exp(below(800, 200, least - 0.1)))
+    assert drop.favour == pytest.approx(exp(above(800, 200, most - 0.1)))
+    failed = highest(10, 1000, log(2 * whole))
+    assert errors.against == pytest.approx(exp(above(30, 1000, failed + 0.02)))
 
 
 def test_each_question_reads_in_words() -> None:
