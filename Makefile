@@ -16,7 +16,7 @@ TESTED := $(if $(filter-out tests/unit%,$(or $(T),tests)),control-plane helm pro
 STORIES := control-plane $(if $(filter-out tests/e2e/test_%,$(or $(T),tests/e2e)),$(NODE) node-images)
 
 .DEFAULT_GOAL := help
-.PHONY: help install assets $(ASSETS) node-images demo test proofs e2e fuzz lint format generate verify bench \
+.PHONY: help install assets $(ASSETS) node-images demo test proofs e2e fuzz audit lint format generate verify bench \
     bench-peers image node lock clean
 
 ##@ Try it
@@ -51,6 +51,15 @@ fuzz: install ## Search for bytes that crash the sidecar or bring it off the con
 	@$(PY) -m uv pip sync -q -p $(FUZZ) --require-hashes requirements/fuzz.txt
 	@for target in request bundle placing; do PYTHONPATH=operator:. \
 	    $(FUZZ) -m fuzz $$target $(or $(MINUTES),2) || exit 1; done
+
+AUDIT := .venv-audit/bin/pip-audit
+audit: install ## Ask the registry which pinned packages have a known vulnerability (AUDIT_FLAGS="-s osv" asks OSV)
+	@test -x $(AUDIT) || $(PY) -m uv venv -q -p $(PY) .venv-audit
+	@$(PY) -m uv pip sync -q -p .venv-audit/bin/python --require-hashes requirements/audit.txt
+	@# Strict: a package of which the service knows nothing is not taken for a good one.
+	@for lock in requirements/*.txt; do echo "$$lock:"; \
+	    $(AUDIT) --strict --require-hashes --disable-pip --progress-spinner off $(AUDIT_FLAGS) -r $$lock || failed=1; \
+	done; test -z "$$failed"
 
 lint: install ## ruff, mypy strict, import-linter
 	@$(PY) -m ruff check .
@@ -99,12 +108,13 @@ lock: install ## Write the lock files anew from pyproject.toml and *.in
 	    $(COMPILE) pyproject.toml --extra $$role -c requirements/dev.txt -o requirements/$$role.txt; done
 	@$(COMPILE) pyproject.toml --extra sidecar requirements/fuzz.in -c requirements/dev.txt \
 	    -o requirements/fuzz.txt
+	@$(COMPILE) requirements/audit.in -o requirements/audit.txt
 	@$(COMPILE) requirements/image.in -o requirements/image.txt
 	@$(COMPILE) tests/e2e/node/application/requirements.in -c requirements/dev.txt \
 	    -o tests/e2e/node/application/requirements.txt
 
 clean: ## Remove what make made in this checkout (the Kubernetes binaries stay in the cache)
-	rm -rf .venv .venv-anthropic-old .venv-fuzz build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-anthropic-old .venv-fuzz .venv-audit build dist .mypy_cache .ruff_cache .pytest_cache
 
 help: ## Show this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \

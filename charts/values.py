@@ -181,11 +181,35 @@ class Controller(Replicated):
     tell_pods: bool = True
     """Tell running pods of an abort by an annotation, within a second or two. Without, they learn
     of it with their kubelet's next sync, and the controller may not patch pods."""
+    consumer_label: Annotated[str, Field(pattern=r"^([^=]+=[^=]*)?$")] = ""
+    """A label, such as `headwater.dev/inject=enabled`: bundles go only into namespaces that have
+    it, whatever a prefix selects. Where this is empty, a prefix's owner chooses among all
+    namespaces but the cluster's own."""
     scrape_interval: Annotated[float, Field(ge=0.1)] = 15
     """Seconds between two readings of the sidecars' counters."""
     prometheus: Prometheus = Prometheus()
     verbose: bool = False
     """Log what is done, not only what is noteworthy."""
+
+
+class ClientAuth(Values):
+    """The API server's certificate for webhooks, where it has one."""
+
+    ca_config_map: FileKey = FileKey(key="ca.crt")
+    """A ConfigMap with the authorities that sign it (PEM): whoever has no such certificate is not
+    answered. Without one, whoever reaches the port is."""
+    names: list[str] = []
+    """Common names that the certificate may have; any where this is empty."""
+
+
+class GuardedPort(Switch):
+    """On or off, and who may come."""
+
+    enabled: bool = True
+    """Let nothing in but what it serves; what goes out is left alone."""
+    sources: list[Free] = []
+    """Whence reviews may come: peers as in a NetworkPolicy, such as the API server's `ipBlock`.
+    Anywhere where this is empty, because a chart cannot know the API server's address."""
 
 
 class Webhook(Replicated):
@@ -199,6 +223,10 @@ class Webhook(Replicated):
     injection_failure_policy: Literal["Fail", "Ignore"] = "Fail"
     """What becomes of pods in labelled namespaces while no replica answers. `Fail`: they are
     refused, and never run without their contract unnoticed. `Ignore`: they start without."""
+    client_auth: ClientAuth = ClientAuth()
+    """Who may ask for a review."""
+    network_policy: GuardedPort = GuardedPort()
+    """Who may reach it."""
 
 
 class Simulator(Role):

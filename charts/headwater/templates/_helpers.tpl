@@ -166,12 +166,16 @@ spec:
   podSelector:
     matchLabels: {{- include "headwater.selector" . | nindent 6 }}
   policyTypes: [Ingress]
+  {{- $sources := $role.networkPolicy.sources }}
   {{- with index . 2 }}
   ingress:
+    {{- range . }}
     - ports:
-        {{- range . }}
         - port: {{ . }}
-        {{- end }}
+      {{- if and $sources (eq . "https") }}
+      from: {{- toYaml $sources | nindent 8 }}
+      {{- end }}
+    {{- end }}
   {{- end }}
 {{- end -}}
 {{- end -}}

@@ -58,6 +58,10 @@ CONTRADICTIONS = {
         ("controller.prometheus.tokenSecret.name=token",),
         "set controller.prometheus.url, too",
     ),
+    "names of a certificate that nobody checks": (
+        ("webhook.clientAuth.names={api-server}",),
+        "set webhook.clientAuth.caConfigMap.name, too",
+    ),
     "alerts where nothing knows them": (
         ("monitoring.rules.enabled=true",),
         "This cluster knows no PrometheusRule",
