@@ -542,7 +542,7 @@ async def test_large_bodies_wait_for_room() -> None:
                 await answer.wait()
             writer.write(OK)
 
-    async with wired(script, Limits(held=(1 << 21) + 100)) as wire:
+    async with wired(script, Limits(held=(1 << 21) + 100, room_seconds=600)) as wire:
         opened = [await wire.open() for _ in range(4)]
         for _, writer in opened:
             writer.write(with_length(b"/held", LARGE))
