@@ -185,13 +185,13 @@ def check_utf8(body: bytes | bytearray) -> None:
 
 @dataclass(slots=True, eq=False)
 class Spliced:
-    """What goes to the provider, in parts; `own_markers` counts those that are not the contract's.
+    """A request as it goes to the provider, in parts.
 
-    `marks` are those of them that stand in the messages, and `automatic` says that the provider
-    places one there by itself. `messages` are there where they were decoded for their markers.
-    What the team sent is seen through views of the request's body, so that a history of many
-    megabytes is not copied. `uncached` is how many characters of system text of the team's own
-    no marker caches.
+    `own_markers` counts those that are not the contract's, `marks` are those of them that stand in
+    the messages, and `automatic` says that the provider places one there by itself. `messages` are
+    there where they were decoded for their markers. What the team sent is seen through views of
+    the request's body, so that a history of many megabytes is not copied. `uncached` is how many
+    characters of system text of the team's own no marker caches.
     """
 
     parts: Sequence[bytes | memoryview]

@@ -54,7 +54,7 @@ class BatchSplicer:
         self._in_list = self._list_seen = self._closed = False
         self._entry: bytearray | None = None
         self._rest = bytearray()
-        """What stands round the entries, with an empty object in each one's place."""
+        """The rest of the document, with an empty object in each entry's place."""
         self._index = 0
 
     def feed(self, data: bytes) -> Iterator[Part]:

@@ -17,7 +17,7 @@ from headwater.contract.reasons import Reason, RefusalError
 
 
 class Settings(NamedTuple):
-    """What a request's body sets of its lane for a whole conversation.
+    """Settings of a request's body that a whole conversation keeps.
 
     `thinking` is a fingerprint. Empty is the provider's default, whether it is spelled out or not.
     """

@@ -51,7 +51,7 @@ class _Block(msgspec.Struct):
 
 
 class Mark(NamedTuple):
-    """Where a marker stands in the messages: a message, and a block of its content."""
+    """The place of a marker in the messages: a message, and a block of its content."""
 
     message: int
     block: int

@@ -1,4 +1,4 @@
-"""How much of one text stands in another, however the other is laid out.
+"""Measure how much of one text stands in another, however the other is laid out.
 
 Texts are compared by the runs of a few words that they have in common: w-shingling, and containment
 rather than resemblance, because what stands around a copy says nothing about it (A. Z. Broder, "On

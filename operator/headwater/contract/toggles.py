@@ -1,4 +1,4 @@
-"""What in the messages of a request changes what the provider makes of all that comes before.
+"""Find what in a request's messages changes what the provider makes of all before it.
 
 Citations that are enabled in any block add to the system prompt; whether there is an image in any
 block changes how all messages are read (the provider's page on prompt caching, as of 2026-08-22).

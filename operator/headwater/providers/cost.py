@@ -1,4 +1,4 @@
-"""What an answer cost, and what the same tokens would have cost without a cache.
+"""Compute what an answer cost, and what its tokens would have cost without a cache.
 
 Exact decimal arithmetic at the prices that the model facts give; nothing is rounded here. What
 is billed on top of the list price stands in the answer's usage: speed, place, tier, iterations
@@ -21,7 +21,7 @@ _LIST_PRICE: Final = Decimal(1)
 
 
 class Unpriced(StrEnum):
-    """What of an answer has no price that is known here."""
+    """The part of an answer that has no known price."""
 
     MODEL = "model"
     """A model that used tokens has no published price."""
