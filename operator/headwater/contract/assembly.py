@@ -215,6 +215,7 @@ def prepare(canonical: bytes) -> PreparedContract:
     """
     digest = Digest.of(canonical)
     try:
+        check_utf8(canonical)
         document = msgspec.json.decode(canonical, type=_Document)
         tools, system = bytes(document.tools)[1:-1], bytes(document.system)[1:-1]
         tool_ttls, system_ttls = (

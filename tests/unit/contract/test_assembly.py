@@ -191,7 +191,13 @@ def test_an_hours_contract_takes_five_minutes_after_it() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [b"{}", b"[]", b'{"format":2,"provider":"anthropic","system":[],"tools":[]}', b"\xff"],
+    [
+        b"{}",
+        b"[]",
+        b'{"format":2,"provider":"anthropic","system":[],"tools":[]}',
+        b"\xff",
+        a_contract().replace(b"object", b"obj\xffct"),
+    ],
 )
 def test_only_contracts_are_prepared(broken: bytes) -> None:
     """Bytes that verify but are no contract of this format are a bundle's fault."""
