@@ -68,11 +68,11 @@ class BatchSplicer:
         while (found := self._next(data, position)) is not None:
             start, token = found
             position = start + 1
-            if self._entry is None and token == b"{" and self._in_list and self._depth == 2:  # noqa: PLR2004 - in the list
+            if self._entry is None and token == b"{" and self._among_entries:
                 yield self._outside(data[kept:start])
                 kept, self._entry = start, bytearray()
             self._took(token)
-            if self._entry is not None and token in b"}]" and self._depth == 2:  # noqa: PLR2004 - as above
+            if self._entry is not None and token in b"}]" and self._among_entries:
                 self._entry += data[kept:position]
                 entry, self._entry, kept = self._entry, None, position
                 self._outside(b"{}")
@@ -102,6 +102,11 @@ class BatchSplicer:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise _no_object(str(error)) from error
 
+    @property
+    def _among_entries(self) -> bool:
+        """Return whether what follows is in the list of requests and in none of them."""
+        return self._in_list and self._depth == 2  # noqa: PLR2004 - the object, and the list in it
+
     def _outside(self, data: bytes) -> bytes:
         self._rest += _SPACES.sub(rb"\1", data)
         if len(self._rest) > _REST_LIMIT:
@@ -130,7 +135,7 @@ class BatchSplicer:
                 return None
             if match[0] != b'"':
                 return match.start(), match[0]
-            if self._depth == 0 or (self._in_list and self._depth == 2):  # noqa: PLR2004 - in the list
+            if self._depth == 0 or self._among_entries:
                 raise self._misplaced()
             self._in_string = True
             self._key = bytearray() if self._depth == 1 and self._key_follows else None
@@ -164,8 +169,7 @@ class BatchSplicer:
 
     def _check_between(self, data: bytes) -> None:
         """Refuse what stands where nothing may: before and behind the object, among the entries."""
-        outside = self._depth == 0 or (self._in_list and self._depth == 2)  # noqa: PLR2004 - in the list
-        if outside and data.strip(b" \t\r\n"):
+        if (self._depth == 0 or self._among_entries) and data.strip(b" \t\r\n"):
             raise self._misplaced()
 
     def _took(self, token: bytes) -> None:
@@ -190,7 +194,7 @@ class BatchSplicer:
             if token == b"{":
                 raise _malformed("the batch has no list of requests", _LIST)
             self._in_list = self._list_seen = True
-        elif self._depth == 2 and self._in_list and token == b"[":  # noqa: PLR2004 - in the list
+        elif self._among_entries and token == b"[":
             raise self._misplaced()
         self._depth += 1
 

@@ -62,7 +62,7 @@ class Charge(msgspec.Struct, frozen=True):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What an answer's tokens are billed by besides the model; empty is the list price."""
+    """All by which an answer's tokens are billed besides the model; empty is the list price."""
 
     speed: str = ""
     inference_geo: str = ""
@@ -101,7 +101,7 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 FLAWED: Final = Statement(flawed=True)
-"""What is left of a usage that cannot be true."""
+"""The rest of a usage that cannot be true."""
 
 
 _MOST_TOKENS: Final = 10**9
@@ -204,7 +204,7 @@ _PLAIN_GEOS: Final = (None, "global", "not_available")
 """Of `inference_geo`: the last is what models answer that cannot be bound to a place."""
 _PLAIN_TIERS: Final = (None, "standard")
 _RANGE: Final = re.compile(r"Expected `\w+` (>=|<=|of length <=)")
-"""How msgspec begins to say of a number or a length that it is out of bounds."""
+"""The beginning of msgspec's words for a number or a length that it is out of bounds."""
 
 
 def _usage(wire: _Tokens) -> Usage:

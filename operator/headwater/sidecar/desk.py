@@ -54,7 +54,7 @@ _SERVER_ERROR: Final = 500
 _EXPOSITION_SHARE: Final = 0.05
 """Of the process's time, for expositions: anybody may ask for them, and requests wait meanwhile."""
 _EXPOSITION_SECONDS: Final = 0.25
-"""What of it may be used at once."""
+"""As much of it as may be used at once."""
 _WISH_LIMIT: Final = 4 << 10
 """Bytes of a wish to warm."""
 _BATCH_LIMIT: Final = 256 << 20

@@ -122,11 +122,9 @@ class Exchanges:
         arrived = self.clock()
         served = self.bundles.served
         if served is None:
-            series = self.metrics.of(None, "")
-            series.violated(Reason.NO_BUNDLE)
             if counted:
-                series.ended(Outcome.NO_BUNDLE, eligible=False)
-            raise UnservedError(self.bundles.problem or "no bundle was read yet.")
+                self.metrics.of(None, "").ended(Outcome.NO_BUNDLE, eligible=False)
+            raise self._unserved()
         request, revision = None, served.route.stable
         try:
             request = Request.read(body)
@@ -157,8 +155,7 @@ class Exchanges:
         """
         served = self.bundles.served
         if served is None:
-            self.metrics.of(None, "").violated(Reason.NO_BUNDLE)
-            raise UnservedError(self.bundles.problem or "no bundle was read yet.")
+            raise self._unserved()
         return Batch(self, served, headers)
 
     def pass_by(self, place: Place) -> None:
@@ -170,8 +167,7 @@ class Exchanges:
         """
         served = self.bundles.served
         if served is None:
-            self.metrics.of(None, "").violated(Reason.NO_BUNDLE)
-            raise UnservedError(self.bundles.problem or "no bundle was read yet.")
+            raise self._unserved()
         leads = "leads to a model" if place.way is Way.MODEL else "may lead to a model"
         error = RefusalError(
             Reason.OTHER_PATH,
@@ -204,6 +200,11 @@ class Exchanges:
         form = self._form(served, revision, request, headers)
         parts = splice(request, served.contracts[revision.digest], route.models).parts
         return Made(route, form, parts)
+
+    def _unserved(self) -> UnservedError:
+        """Count a request for which there is no bundle, and return its error."""
+        self.metrics.of(None, "").violated(Reason.NO_BUNDLE)
+        return UnservedError(self.bundles.problem or "no bundle was read yet.")
 
     def note(self, error: RefusalError, route: Route, revision: Revision, model: str) -> None:
         """Count it, and say so in the log now and then; never what the request says."""
@@ -328,7 +329,7 @@ class Exchanges:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What follows from all of a request but its messages, on one revision.
+    """All that follows from a request but for its messages, on one revision.
 
     Of the messages only whether they enable citations, which keys the lane.
     """
